@@ -1,0 +1,1 @@
+//! What compares the crates with each other and with their peers; see `benches/README.md`.

@@ -1,0 +1,1 @@
+//! Memory that is not zeroed, and never readable before it is written

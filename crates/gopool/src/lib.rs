@@ -1,0 +1,1 @@
+//! A pool of reused worker threads: cap, growth, panic isolation, names

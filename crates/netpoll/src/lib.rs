@@ -1,0 +1,1 @@
+//! Non-blocking network I/O for RPC: straight-line handlers at the speed of an event loop

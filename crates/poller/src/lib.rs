@@ -1,0 +1,1 @@
+//! epoll behind a small safe API: registrations, wake-ups, many pollers, balancing

@@ -1,0 +1,2 @@
+//! Automation of this workspace: `cargo xtask --help`.
+fn main() {}
