@@ -3,6 +3,8 @@
 
 mod event;
 mod poller;
+#[allow(unsafe_code)]
+mod slots;
 mod sync;
 pub mod sys;
 mod token;
@@ -10,5 +12,6 @@ mod waker;
 
 pub use event::{Event, Events, Interest, Iter};
 pub use poller::{Poller, Stats};
+pub use slots::{Batch, Full, Slots, slots};
 pub use token::Token;
 pub use waker::Waker;
