@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod event;
+mod group;
 mod poller;
 #[allow(unsafe_code)]
 mod slots;
@@ -11,6 +12,7 @@ mod token;
 mod waker;
 
 pub use event::{Event, Events, Interest, Iter};
+pub use group::{Balance, Group, Lease, Member};
 pub use poller::{Poller, Stats};
 pub use slots::{Batch, Full, Slots, slots};
 pub use token::Token;

@@ -2,14 +2,14 @@
 //! checker's stand-ins under `--cfg netpoll_loom`.
 
 #[cfg(netpoll_loom)]
-pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
+pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(netpoll_loom)]
 pub(crate) use loom::{cell, sync::atomic};
 
 #[cfg(not(netpoll_loom))]
 pub(crate) use std::sync::atomic;
 #[cfg(not(netpoll_loom))]
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
+pub(crate) use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use std::sync::PoisonError;
 
@@ -40,6 +40,16 @@ pub(crate) mod cell {
 /// elsewhere is no reason to refuse it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for reading; see [`lock`].
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for writing; see [`lock`].
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A statistic: it orders nothing and nothing is published by it, so it is relaxed throughout, and
