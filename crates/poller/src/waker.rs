@@ -70,7 +70,7 @@ impl WakeUp {
         let before = self.bits.fetch_or(WAITING, Ordering::Acquire);
         if before & WAITING != 0 {
             Begin::Busy
-        } else if before & NOTIFIED != 0 {
+        } else if before & NOTIFIED != 0 && !cfg!(netpoll_mutant = "begin-ignores-notified") {
             Begin::Look
         } else {
             Begin::Sleep

@@ -22,20 +22,30 @@ compile_error!("only Linux is supported so far: a backend for this system belong
 
 mod addr;
 mod clock;
+#[cfg(not(netpoll_loom))]
 mod epoll;
 mod errno;
+#[cfg(not(netpoll_loom))]
 mod eventfd;
 mod limits;
+#[cfg(netpoll_loom)]
+mod model;
 mod poll;
 mod socket;
 mod sockopt;
 
 pub use addr::{Addr, ParseAddrError};
 pub use clock::{ThreadClock, now};
+#[cfg(not(netpoll_loom))]
 pub(crate) use epoll::{Epoll, RawEvent};
 pub use errno::{AcceptFailure, accept_failure};
+#[cfg(not(netpoll_loom))]
 pub use eventfd::EventFd;
 pub use limits::{FileLimit, nofile_limit, raise_nofile_limit, set_nofile_limit};
+#[cfg(netpoll_loom)]
+pub use model::EventFd;
+#[cfg(netpoll_loom)]
+pub(crate) use model::{Epoll, RawEvent};
 pub use poll::{PollFd, ppoll};
 pub use socket::{
     ConnectStatus, How, Input, UninitSlice, accept, bind, connect, has_input, listen, local_addr,
