@@ -1,1 +1,35 @@
 //! A linked-block zero-copy byte buffer with one lock-free reader and one writer
+
+mod byte_reader;
+mod chain;
+mod combine;
+mod error;
+mod find;
+mod join;
+mod link_buffer;
+mod mem;
+mod node;
+mod owned;
+mod placeholder;
+mod read_half;
+mod reader;
+mod reserve;
+mod slice;
+mod sync;
+mod vec_writer;
+mod write_half;
+mod writer;
+
+pub use byte_reader::ByteReader;
+pub use combine::{FollowedBy, Limit, Tee, TeeFn, TeeHasher, TeeSink, tee_fn, tee_hasher};
+pub use error::{Error, Result};
+pub use link_buffer::LinkBuffer;
+pub use owned::{BINARY_INPLACE_THRESHOLD, Owned};
+pub use placeholder::Placeholder;
+pub use read_half::ReadHalf;
+pub use reader::{Reader, ReaderExt};
+pub use reserve::Reserve;
+pub use slice::Slice;
+pub use vec_writer::VecWriter;
+pub use write_half::WriteHalf;
+pub use writer::{Writer, WriterExt};

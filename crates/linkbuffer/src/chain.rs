@@ -1,0 +1,787 @@
+//! The chain of nodes between one writer and one reader: the whole protocol, and the only place where two
+//! threads meet.
+//!
+//! ```text
+//!              first          cur                      last        unpublished
+//!   reader ──▶ [ consumed ] → [ consumed | readable ] → [ readable | pending ] ⇢ [ … ]  ◀── writer
+//!                             released ≤ pos ≤ flushed
+//! ```
+//!
+//! Positions count bytes of the stream from its beginning, modulo the word size.
+//!
+//! - **C1** Only the writer moves `flushed`, only the reader moves `released`; both only grow. Each side
+//!   keeps its own in a plain field and a copy of the other's.
+//! - **C2** Bytes are written, and their nodes linked, before `flushed` covers them. So whoever has acquired
+//!   a value of `flushed` finds every node up to it.
+//! - **C3** What the reader can see changes in one way only: `next` of the last published node goes from
+//!   null to its successor, once, after `len` of that node was set for good. While `next` is null,
+//!   everything up to `flushed` is in the node.
+//! - **C4** Nodes belong to the reader from `first` on, and it frees what it has consumed. But a reader that
+//!   is *drained* (it has released all it knows to be flushed, `released = pos = flushed`) does not touch
+//!   `cur` before it sees `flushed` grow. So a writer that sees `released = flushed` owns the last node.
+//! - **C5** *Sealing* lets go of the last node, so that an idle chain holds no memory. The writer announces
+//!   the position in `sealed`; then each side, after a fence, looks whether the other is done too. Who
+//!   changes `sealed` back by compare-exchange owns the node: the writer to go on with it or, if the reader
+//!   is drained, to free it; the reader, drained there, to free it.
+//! - **C6** After the last node was freed at position p, the next one is found through `resume`, which the
+//!   writer sets to (p, node) before it publishes behind p. The reader looks there only when it was drained
+//!   at p and `flushed` has grown (C4). The writer sets it again only after the reader was drained once
+//!   more, so they never touch it at once. A new chain is one whose last node was freed at 0.
+//! - **C7** Each half leaves by setting its bit in `gone`, after writing down what it leaves behind. The
+//!   second one frees the rest and the shared state. Until then a writer whose reader is gone frees what the
+//!   reader left.
+
+use std::cell::Cell;
+use std::mem::size_of;
+use std::ptr::{self, NonNull};
+
+use crate::node::{Node, NodeExt, NodePtr, Piece};
+use crate::sync::UnsafeCell;
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::{Result, mem};
+
+/// Bits of `gone`.
+const ENDED: usize = 1;
+const WRITER_GONE: usize = 2;
+const READER_GONE: usize = 4;
+
+/// What both sides see.
+struct Shared {
+    flushed: AtomicUsize,
+    /// The position at which the last node was let go, plus one; 0 if it is not.
+    sealed: AtomicUsize,
+    resume: UnsafeCell<Resume>,
+    /// The two sides' counters lie on cache lines of their own.
+    _writer: [u8; 96],
+    released: AtomicUsize,
+    _reader: [u8; 56],
+    gone: AtomicUsize,
+    /// The reader's last position, valid once it is gone.
+    reader_left: UnsafeCell<ReaderLeft>,
+    /// The last node, valid once the writer is gone, if `sealed` is still set.
+    writer_left: UnsafeCell<*mut Node>,
+    capacity: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Resume {
+    at: usize,
+    node: *mut Node,
+}
+
+#[derive(Clone, Copy)]
+struct ReaderLeft {
+    pos: usize,
+    cur: *mut Node,
+    drained: bool,
+}
+
+/// A handle on the shared state. Each end of a chain has one, and the second to leave frees it (C7).
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Link(NonNull<Shared>);
+
+impl Link {
+    fn shared(&self) -> &Shared {
+        // SAFETY: C7, freed by the end that leaves second.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Leaves the chain; the second to do so frees the rest. `last` is the writer's last node if it knows.
+    ///
+    /// # Safety
+    ///
+    /// The caller is one of the two ends, wrote down what it leaves, and does not use the chain again.
+    unsafe fn leave(self, bits: usize) {
+        let shared = self.shared();
+        // ORDERING: the Release half publishes what this end leaves behind and every access before; the
+        // Acquire half takes what the other one left.
+        #[cfg(not(netpoll_mutant = "leave-relaxed"))]
+        const BOTH: Ordering = Ordering::AcqRel;
+        #[cfg(netpoll_mutant = "leave-relaxed")]
+        const BOTH: Ordering = Ordering::Relaxed;
+        let before = shared.gone.fetch_or(bits, BOTH);
+        if before & (WRITER_GONE | READER_GONE) == 0 {
+            return;
+        }
+        // SAFETY: both ends are gone, so everything is ours.
+        unsafe {
+            // ORDERING: Relaxed, the fetch_or above synchronised with the other end.
+            let sealed = shared.sealed.load(Ordering::Relaxed) != 0;
+            let last = shared.writer_left.with(|left| *left);
+            free_from(
+                self.left_by_reader(if sealed { last } else { ptr::null_mut() }),
+                ptr::null_mut(),
+            );
+            self.free();
+        }
+    }
+
+    /// The first node that a reader who is gone has not freed. `last` is the writer's last one, or null.
+    ///
+    /// # Safety
+    ///
+    /// The reader is gone, and the caller has acquired that; it is the writer or alone.
+    unsafe fn left_by_reader(self, last: *mut Node) -> *mut Node {
+        let shared = self.shared();
+        // SAFETY: the caller's promise; the writer's cells are the caller's too.
+        let (left, resume) =
+            unsafe { (shared.reader_left.with(|l| *l), shared.resume.with(|r| *r)) };
+        // ORDERING: Relaxed, the writer's own counter, or its final value.
+        let flushed = shared.flushed.load(Ordering::Relaxed);
+        match left {
+            ReaderLeft { drained: false, cur, .. } => cur,
+            // Nothing was published since: the last node is whatever the writer made of it (C4).
+            ReaderLeft { pos, .. } if pos == flushed => last,
+            ReaderLeft { pos, .. } if pos == resume.at => resume.node,
+            ReaderLeft { cur, .. } => cur,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Both ends are gone, and all nodes are freed.
+    unsafe fn free(self) {
+        let capacity = self.shared().capacity;
+        // SAFETY: the caller's promise; the memory came from `mem::alloc` with that capacity.
+        unsafe {
+            ptr::drop_in_place(self.0.as_ptr());
+            mem::free(self.0.cast(), capacity);
+        }
+    }
+}
+
+/// Frees the nodes from `node` up to `end`, which may be null for all.
+///
+/// # Safety
+///
+/// The chain's hold on them is the caller's.
+pub(crate) unsafe fn free_from(mut node: *mut Node, end: *mut Node) {
+    while node != end {
+        let Some(this) = NonNull::new(node) else { return };
+        // SAFETY: the caller's promise.
+        unsafe {
+            // ORDERING: Acquire, in a chain that is still growing it pairs with the Release in `publish`.
+            node = this.as_ref().next.load(Ordering::Acquire);
+            this.unlink();
+        }
+    }
+}
+
+/// The two ends of a new chain.
+pub(crate) fn chain() -> Result<(Head, Tail)> {
+    let (block, capacity) = mem::alloc(size_of::<Shared>())?;
+    let shared = block.cast::<Shared>();
+    // SAFETY: the block has room for it and is ours alone.
+    unsafe {
+        shared.write(Shared {
+            flushed: AtomicUsize::new(0),
+            sealed: AtomicUsize::new(0),
+            resume: UnsafeCell::new(Resume { at: 0, node: ptr::null_mut() }),
+            _writer: [0; 96],
+            released: AtomicUsize::new(0),
+            _reader: [0; 56],
+            gone: AtomicUsize::new(0),
+            reader_left: UnsafeCell::new(ReaderLeft {
+                pos: 0,
+                cur: ptr::null_mut(),
+                drained: true,
+            }),
+            writer_left: UnsafeCell::new(ptr::null_mut()),
+            capacity,
+        });
+    }
+    let link = Link(shared);
+    let head = Head {
+        link,
+        first: Cell::new(ptr::null_mut()),
+        cur: Cell::new(ptr::null_mut()),
+        at: Cell::new(ptr::null()),
+        run: Cell::new(0),
+        pos: Cell::new(0),
+        flushed: Cell::new(0),
+        released: 0,
+        drained: Cell::new(true),
+    };
+    Ok((head, Tail { link, flushed: 0, last: ptr::null_mut(), sealed: false, swept: false }))
+}
+
+/// The writer's end: it publishes nodes and lets go of them.
+pub(crate) struct Tail {
+    link: Link,
+    /// The writer's own counter (C1).
+    flushed: usize,
+    /// The node with the last published byte; null if it was freed (C6).
+    last: *mut Node,
+    /// Whether `last` is let go (C5).
+    sealed: bool,
+    /// Whether what a reader that is gone left was freed, up to `last` (C7).
+    swept: bool,
+}
+
+// SAFETY: C1 to C7 say what each end may touch; nothing in it is bound to a thread.
+unsafe impl Send for Tail {}
+
+impl Tail {
+    /// The node with the last published byte, to write on behind it; null if there is none.
+    pub(crate) fn last(&self) -> *mut Node {
+        debug_assert!(!self.sealed);
+        self.last
+    }
+
+    /// Makes `n` more bytes readable: up to `len` of `last` as it was, then the nodes linked from `first`
+    /// on (null if none) up to `last`.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are written; `last` was closed if there is a `first`; the nodes are linked to each other,
+    /// and theirs is null in the end. Their hold goes to the chain.
+    #[inline]
+    pub(crate) unsafe fn publish(&mut self, first: *mut Node, last: *mut Node, n: usize) {
+        debug_assert!(!self.sealed && n > 0);
+        if !first.is_null() {
+            match NonNull::new(self.last) {
+                // SAFETY: the writer's last node is not freed while it is not sealed (C4, C5).
+                Some(before) => unsafe {
+                    // ORDERING: pairs with the Acquire in `Head::refill` and `Walk`, publishing `len` of
+                    // this node, and the next one (C3).
+                    #[cfg(not(netpoll_mutant = "link-relaxed"))]
+                    const LINK: Ordering = Ordering::Release;
+                    #[cfg(netpoll_mutant = "link-relaxed")]
+                    const LINK: Ordering = Ordering::Relaxed;
+                    before.as_ref().next.store(first, LINK);
+                },
+                // SAFETY: C6.
+                None => unsafe {
+                    let resume = Resume { at: self.flushed, node: first };
+                    self.link.shared().resume.with_mut(|to| *to = resume);
+                },
+            }
+            self.last = last;
+        }
+        self.flushed = self.flushed.wrapping_add(n);
+        // ORDERING: pairs with the Acquire in `Head::refresh`, publishing the bytes and their nodes (C2).
+        #[cfg(not(netpoll_mutant = "publish-relaxed"))]
+        const PUBLISH: Ordering = Ordering::Release;
+        #[cfg(netpoll_mutant = "publish-relaxed")]
+        const PUBLISH: Ordering = Ordering::Relaxed;
+        self.link.shared().flushed.store(self.flushed, PUBLISH);
+    }
+
+    /// Bytes published and not released.
+    #[inline]
+    pub(crate) fn occupied(&self) -> usize {
+        // ORDERING: pairs with the Release in `Head::release`: what was released is not touched any more.
+        self.flushed.wrapping_sub(self.link.shared().released.load(Ordering::Acquire))
+    }
+
+    /// Lets go of the last node (C5). Cheap if it is already.
+    pub(crate) fn seal(&mut self) {
+        let position = self.flushed.wrapping_add(1);
+        // The one position in 2^64 that would look like "not sealed" keeps its block.
+        if self.sealed || self.last.is_null() || position == 0 {
+            return;
+        }
+        let shared = self.link.shared();
+        // ORDERING: Release pairs with the compare-exchange in `Head::release`, which frees the node.
+        shared.sealed.store(position, Ordering::Release);
+        self.sealed = true;
+        // ORDERING: pairs with the fence in `Head::release`: either the reader sees `sealed`, or we see
+        // `released` where it stopped.
+        #[cfg(not(netpoll_mutant = "seal-fence"))]
+        fence(Ordering::SeqCst);
+        if self.occupied() == 0 && self.unseal() {
+            let last = std::mem::replace(&mut self.last, ptr::null_mut());
+            // SAFETY: the reader is drained (C4), and the node is ours again.
+            unsafe { free_from(last, ptr::null_mut()) };
+        }
+    }
+
+    /// Takes the last node back. Says whether there is one.
+    pub(crate) fn unseal(&mut self) -> bool {
+        if self.sealed {
+            self.sealed = false;
+            let position = self.flushed.wrapping_add(1);
+            // ORDERING: Acquire on failure: the reader's use of the node is over. Relaxed on success: the
+            // node never left us.
+            let taken = self.link.shared().sealed.compare_exchange(
+                position,
+                0,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            );
+            if taken.is_err() {
+                self.last = ptr::null_mut();
+            }
+        }
+        !self.last.is_null()
+    }
+
+    /// No more will be published.
+    pub(crate) fn end(&mut self) {
+        // ORDERING: Release pairs with the Acquire in `Head::is_ended`: who sees the end sees every byte
+        // before it.
+        self.link.shared().gone.fetch_or(ENDED, Ordering::Release);
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        // ORDERING: Relaxed, only this side sets the bit.
+        self.link.shared().gone.load(Ordering::Relaxed) & ENDED != 0
+    }
+
+    /// Whether the stream has ended or its reader is gone.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        // ORDERING: Acquire, as in `is_reader_gone`.
+        self.link.shared().gone.load(Ordering::Acquire) != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_reader_gone(&self) -> bool {
+        // ORDERING: Acquire pairs with the reader's `leave`, for `sweep`.
+        self.link.shared().gone.load(Ordering::Acquire) & READER_GONE != 0
+    }
+
+    /// Frees what a reader that is gone left unread, up to the node that is still written to.
+    pub(crate) fn sweep(&mut self) {
+        if self.swept || !self.is_reader_gone() {
+            return;
+        }
+        self.unseal();
+        self.swept = true;
+        // SAFETY: the reader is gone, seen by Acquire; the nodes before `last` are nobody else's.
+        unsafe { free_from(self.link.left_by_reader(self.last), self.last) };
+        // From here on the chain begins, and ends, at `last`.
+        let left = ReaderLeft { pos: self.flushed, cur: self.last, drained: true };
+        // SAFETY: the reader is gone, so its cells are ours.
+        unsafe { self.link.shared().reader_left.with_mut(|to| *to = left) };
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.sweep();
+        // The reader frees the last node as it would any sealed one; and if nobody does, then `leave` does.
+        self.seal();
+        let last = if self.sealed { self.last } else { ptr::null_mut() };
+        // SAFETY: the cell is the writer's until it is gone; this end is not used again.
+        unsafe {
+            self.link.shared().writer_left.with_mut(|left| *left = last);
+            self.link.leave(ENDED | WRITER_GONE);
+        }
+    }
+}
+
+/// The reader's end: where it is, and what it has not released.
+///
+/// Methods take `&self` because bytes are lent meanwhile; a reader is not `Sync`.
+pub(crate) struct Head {
+    link: Link,
+    /// The oldest node not freed; null as long as there was none.
+    first: Cell<*mut Node>,
+    /// The node that the next byte is in, or the one before it.
+    cur: Cell<*mut Node>,
+    /// The next byte.
+    at: Cell<*const u8>,
+    /// Bytes from `at` on that are known to be readable in `cur`.
+    run: Cell<usize>,
+    /// Bytes consumed (a position).
+    pos: Cell<usize>,
+    /// What is known of the writer's counter (C1).
+    flushed: Cell<usize>,
+    /// The reader's own counter (C1).
+    released: usize,
+    /// Whether `cur` may not be touched before `flushed` grows (C4).
+    drained: Cell<bool>,
+}
+
+// SAFETY: C1 to C7 say what each end may touch; nothing in it is bound to a thread.
+unsafe impl Send for Head {}
+
+impl Head {
+    /// Bytes readable, as far as is known without looking.
+    #[inline]
+    pub(crate) fn known(&self) -> usize {
+        self.flushed.get().wrapping_sub(self.pos.get())
+    }
+
+    /// Bytes readable now.
+    #[inline]
+    pub(crate) fn refresh(&self) -> usize {
+        // ORDERING: pairs with the Release in `Tail::publish` (C2).
+        self.flushed.set(self.link.shared().flushed.load(Ordering::Acquire));
+        self.known()
+    }
+
+    /// The position of the next byte.
+    pub(crate) fn position(&self) -> usize {
+        self.pos.get()
+    }
+
+    /// Bytes consumed and not released.
+    pub(crate) fn held(&self) -> usize {
+        self.pos.get().wrapping_sub(self.released)
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        // ORDERING: pairs with the Release in `Tail::end` and `leave`.
+        self.link.shared().gone.load(Ordering::Acquire) & ENDED != 0
+    }
+
+    /// The next bytes as they lie together, and as far as they are known. Empty only if nothing is known
+    /// to be readable.
+    #[inline]
+    pub(crate) fn run(&self) -> (*const u8, usize) {
+        if self.run.get() == 0 {
+            self.refill();
+        }
+        (self.at.get(), self.run.get())
+    }
+
+    /// The next bytes as `run` has them, which may be fewer than are known, or none.
+    #[inline]
+    pub(crate) fn ready_run(&self) -> (*const u8, usize) {
+        (self.at.get(), self.run.get())
+    }
+
+    /// Makes `run` as long as is known, in `cur` or, if nothing is left there, in the next node.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refill(&self) {
+        let known = self.known();
+        if known == 0 {
+            return;
+        }
+        self.find_cur();
+        let Some(mut node) = NonNull::new(self.cur.get()) else {
+            unreachable!("bytes without a node")
+        };
+        loop {
+            // SAFETY: the node is ours to look at: some byte at or behind our position is flushed (C2, C4).
+            let (next, len) = unsafe { extent(node, self.at.get(), known) };
+            if len > 0 {
+                self.run.set(len);
+                return;
+            }
+            node = next.expect("C3: what is flushed is linked");
+            self.cur.set(node.as_ptr());
+            // SAFETY: published (N3).
+            self.at.set(unsafe { node.data() });
+        }
+    }
+
+    /// A drained reader finds its way back when `flushed` has grown (C6).
+    #[inline]
+    fn find_cur(&self) {
+        if self.drained.replace(false) {
+            // SAFETY: drained at `pos`, and `flushed` has grown (C6).
+            let resume = unsafe { self.link.shared().resume.with(|resume| *resume) };
+            if resume.at == self.pos.get() {
+                let node = NonNull::new(resume.node).expect("C6: set before publishing");
+                self.first.set(resume.node);
+                self.cur.set(resume.node);
+                // SAFETY: published (N3).
+                self.at.set(unsafe { node.data() });
+            }
+        }
+    }
+
+    /// The readable bytes as they are known now, piece by piece.
+    #[inline]
+    pub(crate) fn walk(&self) -> Walk {
+        let known = self.known();
+        if known > 0 {
+            self.find_cur();
+        }
+        Walk { node: self.cur.get(), at: self.at.get(), left: known }
+    }
+
+    /// Consumes `n` bytes.
+    ///
+    /// # Safety
+    ///
+    /// They are known to be readable.
+    #[inline]
+    pub(crate) unsafe fn advance(&self, mut n: usize) {
+        while n > self.run.get() {
+            let run = self.run.get();
+            // SAFETY: the run is in one node.
+            unsafe { self.step(run) };
+            n -= run;
+            self.refill();
+        }
+        // SAFETY: as above.
+        unsafe { self.step(n) };
+    }
+
+    /// # Safety
+    ///
+    /// `n` is not more than the run.
+    #[inline]
+    unsafe fn step(&self, n: usize) {
+        // SAFETY: the run lies in one node's memory.
+        self.at.set(unsafe { self.at.get().add(n) });
+        self.run.set(self.run.get() - n);
+        self.pos.set(self.pos.get().wrapping_add(n));
+    }
+
+    /// Frees every node consumed, and publishes that. `alone` says that the writer cannot run meanwhile.
+    ///
+    /// # Safety
+    ///
+    /// No consumed byte is used any more, and `alone` is true only if the caller owns the other end too.
+    #[inline]
+    pub(crate) unsafe fn release(&mut self, alone: bool) {
+        let pos = self.pos.get();
+        let drained = pos == self.flushed.get();
+        if pos == self.released && (drained || self.first.get() == self.cur.get()) {
+            return;
+        }
+        if !drained && self.run.get() == 0 {
+            // Steps off a node that is used up.
+            self.refill();
+        }
+        if self.first.get() != self.cur.get() {
+            // SAFETY: consumed, so ours to free (C4).
+            unsafe { free_from(self.first.get(), self.cur.get()) };
+            self.first.set(self.cur.get());
+        }
+        self.released = pos;
+        let shared = self.link.shared();
+        // ORDERING: pairs with the Acquire in `Tail::occupied`: our reads of the last node are over (C4).
+        #[cfg(not(netpoll_mutant = "release-relaxed"))]
+        const RELEASE: Ordering = Ordering::Release;
+        #[cfg(netpoll_mutant = "release-relaxed")]
+        const RELEASE: Ordering = Ordering::Relaxed;
+        shared.released.store(pos, RELEASE);
+        if drained {
+            self.drained.set(true);
+            if !alone {
+                // ORDERING: pairs with the fence in `Tail::seal`.
+                #[cfg(not(netpoll_mutant = "release-fence"))]
+                fence(Ordering::SeqCst);
+            }
+            // ORDERING: Relaxed, the compare-exchange decides.
+            if shared.sealed.load(Ordering::Relaxed) == pos.wrapping_add(1) {
+                self.take_sealed();
+            }
+        }
+    }
+
+    /// Frees the last node, if the writer has let go of it and does not take it back (C5).
+    #[cold]
+    fn take_sealed(&mut self) {
+        let sealed = self.pos.get().wrapping_add(1);
+        // ORDERING: Acquire pairs with the Release in `Tail::seal`; Release tells `Tail::unseal` that our use
+        // of the node is over.
+        let taken = self.link.shared().sealed.compare_exchange(
+            sealed,
+            0,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if sealed != 0 && taken.is_ok() {
+            // SAFETY: C5.
+            unsafe { free_from(self.cur.get(), ptr::null_mut()) };
+            self.cur.set(ptr::null_mut());
+            self.first.set(ptr::null_mut());
+        }
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        // SAFETY: nothing of this reader can be used after its drop.
+        unsafe {
+            self.refresh();
+            let known = self.known();
+            if known > 0 {
+                // Consume all that can be had now.
+                self.advance(known);
+            }
+            if self.first.get() != self.cur.get() {
+                free_from(self.first.get(), self.cur.get());
+            }
+            let left = ReaderLeft {
+                pos: self.pos.get(),
+                cur: self.cur.get(),
+                drained: self.drained.get(),
+            };
+            self.link.shared().reader_left.with_mut(|to| *to = left);
+            self.link.leave(READER_GONE);
+        }
+    }
+}
+
+/// The successor of a node if it has one, and how many of the `known` readable bytes from `at` on it has.
+///
+/// # Safety
+///
+/// The node is alive and `at` in it or at its end; `known` bytes from there were acquired (C2).
+#[inline]
+unsafe fn extent(node: NodePtr, at: *const u8, known: usize) -> (Option<NodePtr>, usize) {
+    // SAFETY: the caller's promise; `len` is read only behind the successor (N3, C3).
+    unsafe {
+        // ORDERING: pairs with the Release in `Tail::publish` (C3).
+        match NonNull::new(node.as_ref().next.load(Ordering::Acquire)) {
+            None => (None, known),
+            Some(next) => {
+                let used = at as usize - node.data() as usize;
+                (Some(next), known.min(node.len() - used))
+            }
+        }
+    }
+}
+
+/// Goes over readable bytes without consuming them.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk {
+    node: *mut Node,
+    at: *const u8,
+    left: usize,
+}
+
+impl Walk {
+    /// A walk that ends at once.
+    pub(crate) const NOWHERE: Walk = Walk { node: ptr::null_mut(), at: ptr::null(), left: 0 };
+
+    /// Ends the walk here, until it is extended.
+    pub(crate) fn stop(&mut self) {
+        self.left = 0;
+    }
+
+    /// Lets the walk go on over `more` bytes, which are readable.
+    pub(crate) fn extend(&mut self, more: usize) {
+        self.left += more;
+    }
+
+    /// At most `limit` of the next bytes that lie together, and their node.
+    ///
+    /// # Safety
+    ///
+    /// The reader that this walk came from has not released since.
+    #[inline]
+    pub(crate) unsafe fn next(&mut self, limit: usize) -> Option<(NodePtr, *const u8, usize)> {
+        if limit == 0 || self.left == 0 {
+            return None;
+        }
+        loop {
+            let node = NonNull::new(self.node)?;
+            // SAFETY: what the reader has not released is alive, and flushed as far as `left`.
+            unsafe {
+                let (next, len) = extent(node, self.at, self.left);
+                let len = len.min(limit);
+                if len > 0 {
+                    let at = self.at;
+                    self.at = at.add(len);
+                    self.left -= len;
+                    node.will_read(at, len);
+                    return Some((node, at, len));
+                }
+                let next = next.expect("C3: what is flushed is linked");
+                self.node = next.as_ptr();
+                self.at = next.data();
+            }
+        }
+    }
+
+    /// The next `n` bytes as pieces that keep themselves.
+    ///
+    /// # Safety
+    ///
+    /// As for `next`.
+    pub(crate) unsafe fn pieces(mut self, mut n: usize) -> impl Iterator<Item = Piece> {
+        std::iter::from_fn(move || {
+            // SAFETY: the caller's promise; what can be reached is held by the chain.
+            unsafe {
+                let (node, at, len) = self.next(n)?;
+                n -= len;
+                Some(Piece::new(node, at, len))
+            }
+        })
+    }
+}
+
+/// Both ends, owned at once.
+impl Head {
+    pub(crate) fn is_other_end_of(&self, tail: &Tail) -> bool {
+        self.link == tail.link
+    }
+
+    /// Starts the last block again from its beginning, if nothing in it is in use, so that a buffer in a
+    /// loop stays in the same few cache lines. The caller owns the other end, `tail`, which has nothing
+    /// pending.
+    pub(crate) fn rewind(&mut self, tail: &Tail) -> bool {
+        debug_assert!(self.link == tail.link);
+        let Some(last) = NonNull::new(tail.last) else { return false };
+        if tail.sealed || self.released != tail.flushed {
+            return false;
+        }
+        // SAFETY: the chain's hold on the last node is ours, and both ends too; nobody else keeps it.
+        unsafe {
+            if !last.is_sole_block() {
+                return false;
+            }
+            self.at.set(last.data());
+        }
+        true
+    }
+
+    /// Takes the unreleased chain apart: the readable bytes begin in the returned node, whose part is cut to
+    /// them. Null if there is no last node. Frees what was consumed.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns `tail` too, has closed its last node, and drops both with `forget`.
+    pub(crate) unsafe fn take_all(&self, tail: &mut Tail) -> (*mut Node, usize) {
+        debug_assert!(self.link == tail.link);
+        let has_last = tail.unseal();
+        let readable = self.refresh();
+        // SAFETY: everything is ours.
+        unsafe {
+            if readable > 0 {
+                self.run();
+            } else if !has_last {
+                return (ptr::null_mut(), 0);
+            }
+            if readable == 0 && self.drained.get() {
+                // `cur` may be gone; what there is begins behind the last published byte.
+                let last = NonNull::new_unchecked(tail.last);
+                cut(last, last.part().firm);
+                return (tail.last, 0);
+            }
+            free_from(self.first.get(), self.cur.get());
+            let cur = NonNull::new_unchecked(self.cur.get());
+            cut(cur, self.at.get() as usize - cur.data() as usize);
+            (cur.as_ptr(), readable)
+        }
+    }
+
+    /// Ends a chain whose nodes were all taken.
+    ///
+    /// # Safety
+    ///
+    /// The nodes have a new owner.
+    pub(crate) unsafe fn forget(self, tail: Tail) {
+        debug_assert!(self.link == tail.link);
+        // SAFETY: both ends are here, and neither frees it any more.
+        unsafe { self.link.free() };
+        std::mem::forget((self, tail));
+    }
+}
+
+/// Drops the first `n` bytes of a node.
+///
+/// # Safety
+///
+/// The node is the caller's alone.
+unsafe fn cut(node: NodePtr, n: usize) {
+    // SAFETY: the caller's promise; `n` is not more than `len`.
+    unsafe {
+        let mut part = node.part();
+        part.data = part.data.add(n);
+        part.len -= n;
+        part.cap -= n;
+        part.firm = part.firm.saturating_sub(n);
+        node.set_part(part);
+    }
+}

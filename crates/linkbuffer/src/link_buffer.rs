@@ -1,0 +1,185 @@
+//! A buffer with one owner: both halves in one place.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+
+use crate::reader::forward_reader;
+use crate::writer::forward_writer;
+use crate::{Owned, ReadHalf, Reader, Result, Slice, WriteHalf, Writer, chain};
+
+const BLOCK_SIZE: usize = 4096;
+
+/// A byte buffer of linked blocks: written at one end, read in place at the other.
+///
+/// It is a [`Reader`] and a [`Writer`], and it does not wait: too few bytes are an error at once.
+/// [`split`](LinkBuffer::split) lends its halves, [`into_split`](LinkBuffer::into_split) gives them away, to
+/// two threads if need be.
+///
+/// ```
+/// use linkbuffer::{LinkBuffer, Reader, ReaderExt, Writer};
+/// let mut buf = LinkBuffer::new();
+/// buf.malloc(9)?.put_u32(5).put_slice(b"hello");
+/// assert_eq!(buf.flush()?, 9);
+///
+/// let n = u32::from_be_bytes(buf.read_array()?);
+/// assert_eq!(buf.next(n as usize)?, b"hello");
+/// buf.release();
+/// # Ok::<(), linkbuffer::Error>(())
+/// ```
+pub struct LinkBuffer {
+    read: ReadHalf,
+    write: WriteHalf,
+}
+
+impl LinkBuffer {
+    /// An empty buffer that takes blocks of 4 KiB, the first with the first write.
+    #[doc(alias = "NewLinkBuffer")]
+    pub fn new() -> LinkBuffer {
+        LinkBuffer::with_block_size(BLOCK_SIZE)
+    }
+
+    /// An empty buffer that takes blocks of `size` bytes, a little of which is for bookkeeping, or larger
+    /// ones for what does not fit. A power of two serves best.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for about 256 bytes.
+    pub fn with_block_size(size: usize) -> LinkBuffer {
+        let (head, tail) = chain::chain().expect("memory for an empty buffer");
+        LinkBuffer { read: ReadHalf::new(head), write: WriteHalf::new(tail, size) }
+    }
+
+    /// Lends the halves, to read while writing.
+    ///
+    /// ```
+    /// use linkbuffer::{LinkBuffer, Reader, Writer};
+    /// let mut buf = LinkBuffer::new();
+    /// let (r, w) = buf.split();
+    /// w.write_string("ping")?;
+    /// w.flush()?;
+    /// let ping = r.next(4)?;
+    /// w.write_binary(ping)?;
+    /// # Ok::<(), linkbuffer::Error>(())
+    /// ```
+    pub fn split(&mut self) -> (&mut ReadHalf, &mut WriteHalf) {
+        (&mut self.read, &mut self.write)
+    }
+
+    /// Gives the halves away. Each can go to a thread of its own.
+    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
+        (self.read, self.write)
+    }
+
+    /// See [`WriteHalf::book`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn book(&mut self, min: usize) -> Result<&mut [MaybeUninit<u8>]> {
+        self.write.book(min)
+    }
+
+    /// See [`WriteHalf::book_ack`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn book_ack(&mut self, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write.book_ack(n) }
+    }
+
+    /// See [`WriteHalf::occupied`].
+    pub fn occupied(&self) -> usize {
+        self.write.occupied()
+    }
+
+    /// See [`WriteHalf::seal`].
+    pub fn seal(&mut self) {
+        self.write.seal();
+    }
+
+    /// See [`WriteHalf::end`].
+    pub fn end(&mut self) {
+        self.write.end();
+    }
+
+    /// See [`ReadHalf::held`].
+    pub fn held(&self) -> usize {
+        self.read.held()
+    }
+
+    /// See [`ReadHalf::fill_io_slices`].
+    pub fn fill_io_slices<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
+        self.read.fill_io_slices(to)
+    }
+
+    /// Makes everything pending readable, and says how many bytes that was. See [`Writer::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::flush`].
+    #[inline]
+    pub fn flush(&mut self) -> Result<usize> {
+        self.write.flush()
+    }
+}
+
+impl Default for LinkBuffer {
+    fn default() -> LinkBuffer {
+        LinkBuffer::new()
+    }
+}
+
+impl From<Slice> for LinkBuffer {
+    /// A buffer in which the slice is readable, without a copy.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for a few hundred bytes.
+    fn from(slice: Slice) -> LinkBuffer {
+        let mut buf = LinkBuffer::new();
+        buf.write
+            .link(Owned::Slice(slice))
+            .and_then(|()| buf.flush())
+            .expect("memory for small headers");
+        buf
+    }
+}
+
+impl Reader for LinkBuffer {
+    forward_reader!(self => self.read);
+
+    #[inline]
+    fn release(&mut self) {
+        let alone = self.read.head.is_other_end_of(&self.write.chain);
+        self.read.release_alone(alone);
+        if alone {
+            self.write.rewind(&mut self.read.head);
+        }
+    }
+}
+
+impl Writer for LinkBuffer {
+    forward_writer!(self => self.write);
+
+    #[inline]
+    fn malloc_len(&self) -> usize {
+        self.write.malloc_len()
+    }
+
+    #[inline]
+    fn flush(&mut self) -> Result<usize> {
+        self.write.flush()
+    }
+}
+
+impl std::fmt::Debug for LinkBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkBuffer")
+            .field("len", &self.read.len())
+            .field("held", &self.read.held())
+            .field("malloc_len", &self.write.malloc_len())
+            .finish()
+    }
+}

@@ -1,0 +1,56 @@
+//! Atomics and cells: the standard library's, or loom's under `--cfg netpoll_loom`.
+
+#[cfg(netpoll_loom)]
+pub(crate) use loom::{cell::UnsafeCell, sync::atomic};
+
+#[cfg(not(netpoll_loom))]
+pub(crate) use std::sync::atomic;
+
+#[cfg(not(netpoll_loom))]
+pub(crate) use self::cell::UnsafeCell;
+
+#[cfg(not(netpoll_loom))]
+mod cell {
+    /// The standard cell with loom's interface, so that the model checker can watch the accesses.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            UnsafeCell(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+/// A number that no other call in this process returned.
+///
+/// Each thread takes them in batches. The counter is the standard library's in models too: nothing is
+/// published through it, so there is nothing to check.
+pub(crate) fn next_id() -> u64 {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const BATCH: u64 = 1 << 16;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    thread_local!(static OWN: Cell<u64> = const { Cell::new(0) });
+
+    OWN.with(|own| {
+        let mut id = own.get();
+        if id % BATCH == 0 {
+            // ORDERING: Relaxed, only the number itself matters.
+            id = NEXT.fetch_add(BATCH, Ordering::Relaxed);
+        }
+        own.set(id + 1);
+        id
+    })
+}

@@ -1,0 +1,593 @@
+//! The writing half of a buffer.
+//!
+//! ```text
+//!     published            unpublished (this half's alone)
+//!   … → [ last: firm | pending ] ⇢ [ pending ] → [ firm ] → … → [ node: firm | pending | room ]
+//!                                     first
+//! ```
+//!
+//! Everything behind the last published byte is linked among itself, but to the published chain only by
+//! `flush`; so it can be cut, split and dropped at will. In each node the first `firm` bytes are not
+//! pending: they are published, or were flushed in a buffer that was appended here.
+//!
+//! - **W1** `node` is the last node: either the chain's last one, or the end of the list at `first`. Its
+//!   bytes `..len` are written, and `len..cap` is room that nobody else can reach (N4). While there is no
+//!   node, `cap` is 0.
+//! - **W2** What a node says of itself is up to date once it is closed, that is for all but `node`.
+//! - **W3** No node of the list but `node` is empty.
+
+mod edit;
+
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+
+use crate::chain::{Tail, free_from};
+use crate::node::{self, HEADER, Node, NodeExt, NodePtr, Part, TINY};
+use crate::placeholder::{Open, OpenList};
+use crate::sync::atomic::Ordering;
+use crate::{
+    BINARY_INPLACE_THRESHOLD, Error, LinkBuffer, Owned, Placeholder, Reserve, Result, Writer,
+};
+
+/// Less room than this is not worth a link of its own.
+const WORTH_KEEPING: usize = 256;
+
+/// The half of a [`LinkBuffer`] that writes.
+///
+/// It works beside its [`ReadHalf`](crate::ReadHalf), which may be in another thread, without a lock.
+/// Dropping it drops what is pending, and ends the stream behind what was flushed. When the read half is
+/// dropped, the next flush is an error.
+///
+/// # Reading into it
+///
+/// Whoever receives bytes, from a socket say, books room, has it filled and acknowledges what came; that is
+/// readable at once:
+///
+/// ```
+/// use linkbuffer::{LinkBuffer, Reader};
+/// use std::io::Read;
+///
+/// let mut from: &[u8] = b"from a system call";
+/// let (r, mut w) = LinkBuffer::new().into_split();
+/// let room = w.book(1024)?;
+/// room.fill(std::mem::MaybeUninit::new(0));
+/// // SAFETY: the line above wrote all of it.
+/// let room = unsafe { &mut *(room as *mut [_] as *mut [u8]) };
+/// let n = from.read(room)?;
+/// // SAFETY: so are the first `n` bytes.
+/// unsafe { w.book_ack(n) };
+/// assert_eq!(r.next(4)?, b"from");
+/// # Ok::<(), linkbuffer::Error>(())
+/// ```
+pub struct WriteHalf {
+    pub(crate) chain: Tail,
+    first: *mut Node,
+    node: *mut Node,
+    /// `node`'s bytes and room, and how many bytes in front are firm.
+    data: *mut u8,
+    len: usize,
+    cap: usize,
+    firm: usize,
+    /// Pending bytes in closed nodes.
+    closed: usize,
+    /// Bytes in the list that go out with the next flush, but are not pending.
+    carried: usize,
+    /// An empty node to write into when `node` has no room: often the rest of a block.
+    spare: *mut Node,
+    open: OpenList,
+    /// How much room a new block has at least.
+    block_room: usize,
+}
+
+// SAFETY: its nodes are its own, or the chain's by its rules; nothing in it is bound to a thread.
+unsafe impl Send for WriteHalf {}
+
+impl WriteHalf {
+    pub(crate) fn new(chain: Tail, block_size: usize) -> WriteHalf {
+        WriteHalf {
+            chain,
+            first: ptr::null_mut(),
+            node: ptr::null_mut(),
+            data: ptr::dangling_mut(),
+            len: 0,
+            cap: 0,
+            firm: 0,
+            closed: 0,
+            carried: 0,
+            spare: ptr::null_mut(),
+            open: OpenList::default(),
+            block_room: match block_size {
+                0..TINY => block_size.max(1),
+                _ => block_size - HEADER,
+            },
+        }
+    }
+
+    /// The chain's end, of a half that has nothing unpublished.
+    fn into_chain(mut self) -> Tail {
+        debug_assert!(self.first.is_null());
+        self.drop_spare();
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: read once, and the half is not dropped; it has nothing else that needs it.
+        unsafe { ptr::read(&this.chain) }
+    }
+
+    /// Room for at least `min` bytes (at least one) that lie together, to receive into: what is left of the
+    /// current block if that is enough, otherwise a new one. Follow it with
+    /// [`book_ack`](WriteHalf::book_ack), or do not use it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] if there is no such memory, [`Error::UnfilledPlaceholder`] while one is open,
+    /// [`Error::Closed`] after [`end`](WriteHalf::end), [`Error::ReaderGone`] if nobody is left to read.
+    pub fn book(&mut self, min: usize) -> Result<&mut [MaybeUninit<u8>]> {
+        self.check_flush()?;
+        self.room(min.max(1))?;
+        // SAFETY: room (W1).
+        Ok(unsafe {
+            self.will_write(self.cap - self.len);
+            node::room(self.data.add(self.len), self.cap - self.len)
+        })
+    }
+
+    /// Makes the first `n` bytes of what was booked readable at once, and what was pending before them.
+    ///
+    /// # Safety
+    ///
+    /// The first `n` bytes of the last [`book`](WriteHalf::book) are written, and no other method was called
+    /// since.
+    pub unsafe fn book_ack(&mut self, n: usize) {
+        debug_assert!(n <= self.cap - self.len);
+        self.len += n;
+        self.publish();
+    }
+
+    /// How many bytes are flushed and not released by the reader: what the stream takes up now.
+    pub fn occupied(&self) -> usize {
+        self.chain.occupied()
+    }
+
+    /// Keeps no block: once the reader has consumed and released everything, neither half holds one, so an
+    /// idle buffer costs no block. The next write takes a new one.
+    ///
+    /// Cheap if it is sealed already. Does nothing while bytes are pending.
+    pub fn seal(&mut self) {
+        if self.node.is_null() && self.spare.is_null() {
+            return;
+        }
+        if self.malloc_len() > 0 || self.carried > 0 || !self.open.is_empty() {
+            return;
+        }
+        // Nothing is unpublished but perhaps an empty node.
+        if let Some(empty) = self.detach_empty_end() {
+            // SAFETY: ours, and in no list.
+            unsafe { empty.unlink() };
+        }
+        self.drop_spare();
+        if !self.node.is_null() {
+            self.close();
+            self.set_node(ptr::null_mut());
+            self.chain.seal();
+        }
+    }
+
+    /// Marks the end of the stream behind what is flushed, as dropping this half does. What is pending can
+    /// no longer be flushed.
+    pub fn end(&mut self) {
+        self.chain.end();
+    }
+
+    /// Whether the read half was dropped.
+    pub fn is_reader_gone(&self) -> bool {
+        self.chain.is_reader_gone()
+    }
+
+    /// Makes everything pending readable, and says how many bytes that was. See [`Writer::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::flush`]; [`Error::Closed`] after [`end`](WriteHalf::end).
+    #[inline]
+    pub fn flush(&mut self) -> Result<usize> {
+        self.check_flush()?;
+        Ok(self.publish())
+    }
+
+    #[inline]
+    fn check_flush(&mut self) -> Result<()> {
+        if !self.open.is_empty() || self.chain.is_over() { self.refuse() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refuse(&mut self) -> Result<()> {
+        if !self.open.is_empty() {
+            return Err(Error::UnfilledPlaceholder);
+        }
+        if self.chain.is_ended() {
+            return Err(Error::Closed);
+        }
+        self.take_back();
+        self.chain.sweep();
+        Err(Error::ReaderGone)
+    }
+
+    #[inline]
+    fn publish(&mut self) -> usize {
+        let n = self.malloc_len() + self.carried;
+        if n > 0 {
+            if !self.first.is_null() {
+                self.publish_list(n);
+            } else {
+                // SAFETY: the bytes are written (W1).
+                unsafe { self.chain.publish(ptr::null_mut(), ptr::null_mut(), n) };
+            }
+            self.firm = self.len;
+        }
+        n
+    }
+
+    #[inline(never)]
+    fn publish_list(&mut self, n: usize) {
+        // An empty last node would hide the end of the bytes from the chain (C4).
+        self.set_aside_empty_end();
+        if self.first.is_null() {
+            // SAFETY: the bytes are written (W1).
+            unsafe { self.chain.publish(ptr::null_mut(), ptr::null_mut(), n) };
+        } else {
+            // SAFETY: W1, W2: written, closed, linked in order.
+            unsafe { self.chain.publish(self.first, self.node, n) };
+        }
+        self.first = ptr::null_mut();
+        self.closed = 0;
+        self.carried = 0;
+    }
+
+    /// Room for `n` bytes that lie together, at `len`.
+    #[inline]
+    fn room(&mut self, n: usize) -> Result<()> {
+        if n > self.cap - self.len { self.more_room(n) } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn more_room(&mut self, n: usize) -> Result<()> {
+        if self.take_back() && n <= self.cap - self.len {
+            return Ok(());
+        }
+        if let Some(spare) = NonNull::new(self.spare) {
+            // SAFETY: the spare node is ours.
+            if unsafe { spare.part() }.cap >= n {
+                self.spare = ptr::null_mut();
+                self.attach(spare);
+                return Ok(());
+            }
+        }
+        let node = Node::block(n.max(self.block_room))?;
+        self.attach(node);
+        Ok(())
+    }
+
+    /// Takes back a node that was let go by `seal`. Says whether there is a node to write on.
+    fn take_back(&mut self) -> bool {
+        if self.node.is_null() && self.chain.unseal() {
+            self.set_node(self.chain.last());
+        }
+        !self.node.is_null()
+    }
+
+    /// Makes `node` the current one, as it describes itself.
+    fn set_node(&mut self, node: *mut Node) {
+        self.node = node;
+        let none = Part { data: ptr::dangling_mut(), len: 0, cap: 0, firm: 0 };
+        // SAFETY: a node of ours, or the chain's last one.
+        let part = NonNull::new(node).map_or(none, |node| unsafe { node.part() });
+        (self.data, self.len, self.cap, self.firm) = (part.data, part.len, part.cap, part.firm);
+    }
+
+    /// Writes down what the current node has become (W2).
+    fn close(&mut self) {
+        if let Some(node) = NonNull::new(self.node) {
+            // SAFETY: the writer's, and its successor is not linked to the chain.
+            unsafe { node.close(self.len, self.firm, self.cap) };
+        }
+    }
+
+    /// Unlinks the current node if it is unpublished and empty (W3), and returns it.
+    fn detach_empty_end(&mut self) -> Option<NodePtr> {
+        if self.len > 0 || self.first.is_null() {
+            return None;
+        }
+        let empty = NonNull::new(self.node)?;
+        self.close();
+        if self.first == self.node {
+            self.first = ptr::null_mut();
+            self.set_node(self.chain.last());
+        } else {
+            let mut before = self.first;
+            // SAFETY: the list is ours, and the current node is its last one.
+            unsafe {
+                while next(before) != self.node {
+                    before = next(before);
+                }
+                set_next(before, ptr::null_mut());
+            }
+            self.set_node(before);
+        }
+        // That one is the current node again, and not counted as closed.
+        self.closed -= self.len - self.firm;
+        Some(empty)
+    }
+
+    fn set_aside_empty_end(&mut self) {
+        if let Some(empty) = self.detach_empty_end() {
+            self.set_aside(empty);
+        }
+    }
+
+    /// Keeps an empty node for later, if it has more room than the one that is kept.
+    fn set_aside(&mut self, empty: NodePtr) {
+        // SAFETY: both are ours, and in no list.
+        unsafe {
+            match NonNull::new(self.spare) {
+                Some(spare) if spare.part().cap >= empty.part().cap => return empty.unlink(),
+                Some(spare) => spare.unlink(),
+                None => {}
+            }
+        }
+        self.spare = empty.as_ptr();
+    }
+
+    fn drop_spare(&mut self) {
+        if let Some(spare) = NonNull::new(std::mem::replace(&mut self.spare, ptr::null_mut())) {
+            // SAFETY: ours, and in no list.
+            unsafe { spare.unlink() };
+        }
+    }
+
+    /// Links one node to the end and goes on in it.
+    fn attach(&mut self, node: NodePtr) {
+        self.attach_list(node.as_ptr(), node.as_ptr());
+    }
+
+    /// Links the nodes from `first` to `last`, which are closed and linked among themselves, to the end, and
+    /// goes on in `last`.
+    fn attach_list(&mut self, first: *mut Node, last: *mut Node) {
+        self.take_back();
+        self.set_aside_empty_end();
+        self.close();
+        self.closed += self.len - self.firm;
+        if self.first.is_null() {
+            self.first = first;
+        } else {
+            // SAFETY: the end of the list, which is ours.
+            unsafe { set_next(self.node, first) };
+        }
+        // SAFETY: the new nodes are ours.
+        self.closed += unsafe { pending_until(first, last) };
+        self.set_node(last);
+    }
+
+    /// Links bytes that were handed over, however few, without a copy.
+    pub(crate) fn link(&mut self, bytes: Owned) -> Result<()> {
+        if let Some((first, last)) = links(bytes)? {
+            self.keep_rest();
+            self.attach_list(first, last);
+        }
+        Ok(())
+    }
+
+    /// Sets the room behind the current bytes aside as a node of its own, if it is worth it.
+    fn keep_rest(&mut self) {
+        let rest = self.cap - self.len;
+        if rest < WORTH_KEEPING || self.len == 0 || !self.spare.is_null() {
+            return;
+        }
+        let Some(node) = NonNull::new(self.node) else { return };
+        // SAFETY: the room is ours (W1) and, by the new `cap`, no longer this node's.
+        unsafe {
+            let part = Part { data: self.data.add(self.len), len: 0, cap: rest, firm: 0 };
+            // Without memory for a header the room is lost, no more.
+            if let Ok(view) = Node::view(node, part) {
+                self.spare = view.as_ptr();
+                self.cap = self.len;
+            }
+        }
+    }
+
+    /// Starts the block again from its beginning, if nothing in it is in use.
+    #[inline]
+    pub(crate) fn rewind(&mut self, head: &mut crate::chain::Head) {
+        if self.first.is_null()
+            && self.len == self.firm
+            && self.len > 0
+            && self.cap <= self.block_room
+            && head.rewind(&self.chain)
+        {
+            self.len = 0;
+            self.firm = 0;
+        }
+    }
+
+    #[inline]
+    fn will_write(&self, _len: usize) {
+        #[cfg(netpoll_loom)]
+        if let Some(node) = NonNull::new(self.node) {
+            // SAFETY: the current node is alive.
+            unsafe { node.will_write(self.data.wrapping_add(self.len), _len) };
+        }
+    }
+}
+
+/// A list of nodes for bytes that were handed over: its first and its last. `None` for no bytes.
+fn links(bytes: Owned) -> Result<Option<(*mut Node, *mut Node)>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let Owned::Slice(slice) = bytes else {
+        let node = Node::owned(bytes)?.as_ptr();
+        return Ok(Some((node, node)));
+    };
+    let (mut first, mut last) = (ptr::null_mut(), ptr::null_mut());
+    for piece in slice.pieces() {
+        match piece.link() {
+            Ok(node) => join(&mut first, &mut last, node.as_ptr()),
+            Err(e) => {
+                // SAFETY: all made here.
+                unsafe { free_from(first, ptr::null_mut()) };
+                return Err(e);
+            }
+        }
+    }
+    Ok(Some((first, last)))
+}
+
+/// Adds a node to a list.
+fn join(first: &mut *mut Node, last: &mut *mut Node, node: *mut Node) {
+    match last.is_null() {
+        true => *first = node,
+        // SAFETY: the caller's own list.
+        false => unsafe { set_next(*last, node) },
+    }
+    *last = node;
+}
+
+/// # Safety
+///
+/// An unpublished node of the caller's.
+unsafe fn set_next(node: *mut Node, next: *mut Node) {
+    // ORDERING: Relaxed, not published.
+    // SAFETY: the caller's promise.
+    unsafe { (*node).next.store(next, Ordering::Relaxed) };
+}
+
+/// # Safety
+///
+/// An unpublished node of the caller's.
+unsafe fn next(node: *mut Node) -> *mut Node {
+    // ORDERING: Relaxed, not published.
+    // SAFETY: the caller's promise.
+    unsafe { (*node).next.load(Ordering::Relaxed) }
+}
+
+/// Pending bytes in the nodes from `first` up to `end`.
+///
+/// # Safety
+///
+/// They are closed, and the caller's.
+unsafe fn pending_until(mut node: *mut Node, end: *mut Node) -> usize {
+    let mut pending = 0;
+    while node != end {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let part = NonNull::new_unchecked(node).part();
+            pending += part.len - part.firm;
+            node = next(node);
+        }
+    }
+    pending
+}
+
+impl Writer for WriteHalf {
+    #[inline]
+    fn malloc(&mut self, n: usize) -> Result<Reserve<'_>> {
+        self.room(n)?;
+        self.will_write(n);
+        // SAFETY: room (W1), lent with `self`.
+        let room = unsafe { node::room(self.data.add(self.len), n) };
+        Ok(Reserve::new(room, &mut self.len))
+    }
+
+    fn placeholder(&mut self, n: usize) -> Result<Placeholder> {
+        self.room(n)?;
+        let at = self.malloc_len();
+        // SAFETY: `len` is in the node, or the pointer dangles and `len` is 0.
+        let to = unsafe { NonNull::new_unchecked(self.data.add(self.len)) };
+        let (placeholder, open) = Open::new(at, n, to);
+        self.open.push(open);
+        self.len += n;
+        Ok(placeholder)
+    }
+
+    fn fill(&mut self, at: Placeholder, bytes: &[u8]) -> Result<()> {
+        let open = self.open.take(&at, bytes.len()).ok_or(Error::BadPlaceholder)?;
+        // SAFETY: an open placeholder's bytes are pending in one of our nodes, and `len` of them.
+        unsafe { open.to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Ok(())
+    }
+
+    fn write_owned(&mut self, bytes: Owned) -> Result<()> {
+        if bytes.len() >= BINARY_INPLACE_THRESHOLD {
+            return self.link(bytes);
+        }
+        match bytes {
+            Owned::Slice(slice) => {
+                let mut room = self.malloc(slice.len())?;
+                slice.chunks().for_each(|chunk| {
+                    room.put_slice(chunk);
+                });
+                Ok(())
+            }
+            bytes => self.write_binary(bytes.contiguous().unwrap_or_default()),
+        }
+    }
+
+    fn write_owned_direct(&mut self, bytes: Owned, remain: usize) -> Result<()> {
+        let pending = self.malloc_len();
+        if remain > pending {
+            return Err(Error::Remain { requested: remain, pending });
+        }
+        match remain {
+            0 => self.write_owned(bytes),
+            _ => self.insert(bytes, pending - remain),
+        }
+    }
+
+    fn append(&mut self, other: LinkBuffer) -> Result<()> {
+        self.adopt(other)
+    }
+
+    fn malloc_ack(&mut self, n: usize) -> Result<()> {
+        let pending = self.malloc_len();
+        if n > pending {
+            return Err(Error::MallocAck { requested: n, pending });
+        }
+        if self.open.any_spans(n) {
+            return Err(Error::BadPlaceholder);
+        }
+        self.open.forget_from(n);
+        if n >= self.closed {
+            self.len = self.firm + (n - self.closed);
+        } else {
+            self.keep_pending(n);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn malloc_len(&self) -> usize {
+        self.closed + (self.len - self.firm)
+    }
+
+    #[inline]
+    fn flush(&mut self) -> Result<usize> {
+        WriteHalf::flush(self)
+    }
+}
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        // SAFETY: the list and the spare node are ours alone.
+        unsafe { free_from(self.first, ptr::null_mut()) };
+        self.drop_spare();
+        // The chain's end goes next, with the published nodes.
+    }
+}
+
+impl std::fmt::Debug for WriteHalf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteHalf")
+            .field("malloc_len", &self.malloc_len())
+            .field("occupied", &self.occupied())
+            .finish()
+    }
+}
