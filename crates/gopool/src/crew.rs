@@ -28,7 +28,7 @@ use crate::{
     queue::{Queue, Unclaimed},
     stats::Stats,
     sync::{
-        Arc, Condvar, Deadline, Mutex, MutexGuard,
+        Arc, Backoff, Condvar, Deadline, Mutex, MutexGuard,
         atomic::{
             AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -282,6 +282,7 @@ impl Crew {
     }
 
     /// Whether nobody but the caller is searching.
+    #[cfg(not(netpoll_loom))]
     pub(crate) fn is_only_searcher(&self) -> bool {
         self.counts.load().searching() <= 1
     }
@@ -319,7 +320,7 @@ impl Crew {
     /// The keep-alive of a parked worker is over.
     fn retire(&self, worker: &Arc<Worker>) -> Rested {
         let mut roster = self.roster.lock();
-        if worker.is_woken() {
+        if worker.is_woken() && !cfg!(netpoll_mutant = "woken-unheeded") {
             return Rested::Search;
         }
         roster.parked.retain(|other| !Arc::ptr_eq(other, worker));
@@ -382,6 +383,14 @@ impl Crew {
     // Room in the queue.
 
     fn wait_for_room(&self, deadline: Deadline) {
+        // Short tasks make room sooner than a thread can be put to sleep, and much of it.
+        let mut backoff = Backoff::default();
+        while backoff.is_worthwhile() {
+            backoff.snooze();
+            if !self.queue.is_full() {
+                return;
+            }
+        }
         let mut waiting = self.waiting.lock();
         if self.queue.want_room() {
             *waiting += 1;
@@ -456,7 +465,7 @@ impl Crew {
         // ORDERING: pairs with the fence in `Claim::fill`: a submitter sees the new cap, or its
         // task is seen here (C2).
         fence(SeqCst);
-        if !this.queue.is_empty() {
+        if !this.queue.is_empty() && !cfg!(netpoll_mutant = "raised-unlooked") {
             Self::call_if_needed(this);
         }
     }
@@ -503,6 +512,7 @@ impl Crew {
     /// What became of everything that was accepted, once the queue is closed.
     pub(crate) fn outcome(&self) -> Result<(), Unfinished> {
         let queued = self.queue.len();
+        // ORDERING: Relaxed: statistics; who refused them is this thread, or has its own outcome.
         let refused = self.refused.load(Relaxed);
         let completed = self.roster.lock().completed();
         // Tasks that went on in between are missing here, not counted twice.
@@ -516,6 +526,7 @@ impl Crew {
     pub(crate) fn stats(&self) -> Stats {
         let roster = self.roster.lock();
         let counts = self.counts.load();
+        // ORDERING: Relaxed: statistics.
         Stats {
             cap: self.cap(),
             workers: counts.workers(),

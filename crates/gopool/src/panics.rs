@@ -87,6 +87,7 @@ impl Panics {
     }
 
     pub(crate) fn count(&self) -> usize {
+        // ORDERING: Relaxed: a statistic.
         self.count.load(Relaxed)
     }
 

@@ -177,13 +177,22 @@ impl Queue {
     /// Whether nothing is queued. May err towards no, never towards yes for a task that was
     /// claimed before a SeqCst fence, itself before one of the caller.
     pub(crate) fn is_empty(&self) -> bool {
+        // ORDERING: Relaxed: it is the fences of `Claim::fill` and of the caller that order this.
         let head = self.head.load(Relaxed) & !FLAGS;
         self.tail.load(Relaxed) & !FLAGS == head
+    }
+
+    /// Whether there is no room; a snapshot.
+    pub(crate) fn is_full(&self) -> bool {
+        // ORDERING: Acquire keeps the two loads in this order.
+        let head = self.head.load(Acquire) & !FLAGS;
+        self.tail.load(Acquire) == head.wrapping_add(self.lap)
     }
 
     /// How many tasks wait; a snapshot.
     pub(crate) fn len(&self) -> usize {
         // `head` first: a tail from later can only make the difference larger, up to the limit.
+        // ORDERING: Acquire keeps the two loads in this order.
         let head = self.count(self.head.load(Acquire));
         let tail = self.count(self.tail.load(Acquire));
         tail.wrapping_sub(head).min(self.limit())
@@ -191,20 +200,26 @@ impl Queue {
 
     /// How many tasks were ever accepted.
     pub(crate) fn accepted(&self) -> usize {
+        // ORDERING: Acquire, as in `len`: what is read afterwards is not older.
         self.count(self.tail.load(Acquire))
     }
 
     /// No more tasks; those that are queued stay.
     pub(crate) fn close(&self) {
+        // ORDERING: AcqRel pairs with the Acquire of who asks below: whoever sees the queue closed
+        // sees what came before the closing.
         self.tail.fetch_or(CLOSED, AcqRel);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
+        // ORDERING: Acquire pairs with `close`.
         self.tail.load(Acquire) & CLOSED != 0
     }
 
     /// Whether it is closed and everything that it accepted has been taken.
     pub(crate) fn has_ended(&self) -> bool {
+        // ORDERING: Acquire pairs with `close`. A closed tail is final, and a head that has reached
+        // it was moved there by those who took the tasks.
         let tail = self.tail.load(Acquire);
         if cfg!(netpoll_mutant = "closed-is-ended") {
             return tail & CLOSED != 0;
@@ -214,6 +229,7 @@ impl Queue {
 
     /// A worker is alive: accept tasks.
     pub(crate) fn man(&self) {
+        // ORDERING: AcqRel: as in `unman`, under the same lock.
         self.tail.fetch_and(!UNMANNED, AcqRel);
     }
 
@@ -223,6 +239,8 @@ impl Queue {
             self.tail.fetch_or(UNMANNED, AcqRel);
             return true;
         }
+        // ORDERING: Acquire keeps the two loads in this order; AcqRel ends the worker's time with
+        // the queue before that of the next. No task is published here.
         let tail = self.tail.load(Acquire);
         // Positions do not come back, so a `tail` that is unchanged in the exchange, and that
         // `head` has reached, proves the queue empty at that moment.

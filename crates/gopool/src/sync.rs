@@ -167,6 +167,17 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// Whether what is waited for may still come sooner than a sleeping thread would wake.
+    #[cfg(not(netpoll_loom))]
+    pub(crate) fn is_worthwhile(&self) -> bool {
+        self.step < 10
+    }
+
+    #[cfg(netpoll_loom)]
+    pub(crate) fn is_worthwhile(&self) -> bool {
+        false
+    }
+
     /// Spins a few times, then offers the processor to whoever is being waited for.
     #[cfg(not(netpoll_loom))]
     pub(crate) fn snooze(&mut self) {
@@ -174,10 +185,10 @@ impl Backoff {
             for _ in 0..1_u32 << self.step {
                 std::hint::spin_loop();
             }
-            self.step += 1;
         } else {
             yield_now();
         }
+        self.step = self.step.saturating_add(1);
     }
 
     #[cfg(netpoll_loom)]

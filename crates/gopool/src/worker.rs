@@ -38,6 +38,7 @@ impl Worker {
     }
 
     pub(crate) fn is_woken(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release in `set_woken`.
         self.woken.load(Acquire)
     }
 

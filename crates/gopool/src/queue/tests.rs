@@ -1,3 +1,5 @@
+//! The ring by itself: limits, laps, flags, order.
+
 use super::*;
 use crate::{panics::Panics, task::Plain};
 
