@@ -225,6 +225,19 @@ impl<T> Batch<T> {
         Some(slot.value.with(|cell| unsafe { (*cell).assume_init_ref() }))
     }
 
+    /// The values in the table now, in the order of their slots. One that is inserted meanwhile may
+    /// be missing.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let used = lock(&self.table.free).untouched;
+        (0..used).filter_map(|index| {
+            let slot = self.table.slot(index)?;
+            // ORDERING: Acquire as in `get`: the value of a LIVE slot is visible.
+            let now = slot.state.load(Ordering::Acquire);
+            // SAFETY: S1 and S3, as in `get`.
+            (now & 3 == LIVE).then(|| slot.value.with(|cell| unsafe { (*cell).assume_init_ref() }))
+        })
+    }
+
     /// Ends a batch of events: drops the values that were removed, and makes their slots free for
     /// new tenants with new tokens. Costs one load when there were none. How many there were.
     ///
