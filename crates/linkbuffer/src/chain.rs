@@ -640,6 +640,10 @@ pub(crate) struct Walk {
     left: usize,
 }
 
+// SAFETY: two addresses and a count. They are followed by `next` alone, whose contract says when,
+// and what they point to moves between threads with the reader that they came from (see `Head`).
+unsafe impl Send for Walk {}
+
 impl Walk {
     /// A walk that ends at once.
     pub(crate) const NOWHERE: Walk = Walk { node: ptr::null_mut(), at: ptr::null(), left: 0 };
