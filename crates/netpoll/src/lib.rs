@@ -1,1 +1,37 @@
-//! Non-blocking network I/O for RPC: straight-line handlers at the speed of an event loop
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+mod accept;
+mod config;
+mod connection;
+mod current;
+mod dialer;
+mod event_loop;
+mod framing;
+mod net;
+mod net_host;
+#[cfg(not(netpoll_loom))]
+mod sched;
+/// The scheduler, for the models in `tests/loom.rs`.
+#[cfg(netpoll_loom)]
+pub mod sched;
+mod service;
+mod sync;
+mod watch;
+
+pub use linkbuffer::{
+    ByteReader, Error, LinkBuffer, Owned, Placeholder, Reader, ReaderExt, Reserve, Result, Slice,
+    VecWriter, Writer, WriterExt,
+};
+pub use poller::sys::Addr;
+
+pub use crate::{
+    config::{BuildError, Runner},
+    connection::{Connection, Handle, ReadHalf, WriteHalf},
+    current::block_in_place,
+    dialer::Dialer,
+    event_loop::{Builder, EventLoop, Stats, Unfinished},
+    framing::{Buffered, Delimited, Frame, Framing, LengthPrefixed},
+    net::{Listener, SocketOptions},
+    service::{BoxError, Callbacks, HandlerResult, Service, service_fn},
+};

@@ -1,0 +1,135 @@
+//! What an event loop can be told, and what it does when told nothing.
+
+use std::{fmt, num::NonZeroUsize, thread, time::Duration};
+
+use thiserror::Error;
+
+/// Where handlers run.
+#[derive(Clone, Default)]
+pub enum Runner {
+    /// On the thread that read the bytes. Before a handler waits, another thread takes over.
+    #[default]
+    Auto,
+    /// On the thread that read the bytes, which is never handed over: for handlers known to be
+    /// short. A wait inside one is an error at once.
+    Inline,
+    /// On this pool, always: the classic shape. The pool's cap bounds the handlers; its queue
+    /// limit must leave room for one task per connection, or connections that find it full are
+    /// closed.
+    Pool(gopool::Pool),
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "Auto",
+            Self::Inline => "Inline",
+            Self::Pool(_) => "Pool",
+        })
+    }
+}
+
+/// A value that an event loop cannot be built with.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The named option was given a value outside its bounds.
+    #[error("option `{option}`: {value} is not possible: {reason}")]
+    Option {
+        /// The option's name, as the builder's method.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What would be possible.
+        reason: &'static str,
+    },
+    /// The system refused a poller.
+    #[error("no poller can be made: {0}")]
+    Poller(#[source] std::io::Error),
+    /// The loop's threads cannot be had.
+    #[error("no threads can be had: {0}")]
+    Threads(String),
+}
+
+/// Every option of an event loop, with its default. See [`EventLoop::builder`].
+///
+/// | option | default | bounds what |
+/// |---|---|---|
+/// | `pollers` | the cores | threads that wait in the kernel |
+/// | `cap` | 64 × cores, at least 128 | handlers running or blocked |
+/// | `input_limit` | 1 MiB | unread bytes of a connection |
+/// | `max_message` | 16 MiB | one message, and what a handler may wait for |
+/// | `read_budget` | 256 KiB | bytes read from one socket before others have their turn |
+/// | `accept_batch` | 16 | connections accepted before others have their turn |
+/// | `fair_share` | 64 | messages of one connection handled before others have their turn |
+/// | `max_connections` | none | connections at once; those above are closed when accepted |
+/// | `read_timeout` | 60 s | one wait for bytes inside a handler |
+/// | `write_timeout` | 60 s | one wait for room inside `flush` |
+/// | `linger` | 1 s | the wait for unsent bytes when a connection closes |
+///
+/// [`EventLoop::builder`]: crate::EventLoop::builder
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) name: String,
+    pub(crate) pollers: usize,
+    pub(crate) runner: Runner,
+    pub(crate) cap: u32,
+    pub(crate) input_limit: usize,
+    pub(crate) max_message: usize,
+    pub(crate) read_budget: usize,
+    pub(crate) accept_batch: usize,
+    pub(crate) fair_share: usize,
+    pub(crate) max_connections: Option<usize>,
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+    pub(crate) linger: Duration,
+    pub(crate) socket: crate::SocketOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            name: "netpoll".to_owned(),
+            pollers: cores,
+            runner: Runner::Auto,
+            cap: u32::try_from(cores.saturating_mul(64)).unwrap_or(u32::MAX).clamp(128, 1 << 16),
+            input_limit: 1 << 20,
+            max_message: 16 << 20,
+            read_budget: 256 << 10,
+            accept_batch: 16,
+            fair_share: 64,
+            max_connections: None,
+            read_timeout: Some(Duration::from_secs(60)),
+            write_timeout: Some(Duration::from_secs(60)),
+            linger: Duration::from_secs(1),
+            socket: crate::SocketOptions::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Everything is within its bounds.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let bounds = [
+            ("pollers", self.pollers, 1, 1024, "1 to 1024"),
+            ("cap", self.cap as usize, 1, 1 << 20, "1 to 1048576"),
+            ("input_limit", self.input_limit, 1, usize::MAX / 4, "1 byte or more"),
+            ("max_message", self.max_message, 1, usize::MAX / 4, "1 byte or more"),
+            ("read_budget", self.read_budget, 1, usize::MAX, "1 byte or more"),
+            ("accept_batch", self.accept_batch, 1, usize::MAX, "1 or more"),
+            ("fair_share", self.fair_share, 1, usize::MAX, "1 or more"),
+        ];
+        for (option, value, least, most, reason) in bounds {
+            if value < least || value > most {
+                return Err(BuildError::Option { option, value: value.to_string(), reason });
+            }
+        }
+        if self.name.is_empty() || self.name.contains('\0') {
+            let value = format!("{:?}", self.name);
+            let reason = "a thread's name is not empty and has no NUL";
+            return Err(BuildError::Option { option: "name", value, reason });
+        }
+        Ok(())
+    }
+}

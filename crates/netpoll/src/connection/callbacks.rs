@@ -1,0 +1,272 @@
+//! The callbacks of a served connection, and their order.
+//!
+//! ```text
+//!  Fresh ──on_prepare──▶ Prepared ──on_connect──▶ Open ─┬─ on_request ─┐
+//!    │ error               │ error                 ▲     └──────────────┘
+//!    ▼                     ▼                       │
+//!  close (no state)      close ◀── error, on_end, close asked for
+//!                          on_close, then the handle's close callbacks, newest first
+//! ```
+//!
+//! One step runs one callback, in the HANDLER state, by the owner of the connection's turn.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use linkbuffer::{Error, Reader};
+use poller::Interest;
+
+use super::{Connection, inner::Inner};
+use crate::{
+    framing::{Buffered, Frame},
+    sched::Outcome,
+    service::{BoxError, HandlerResult, Service},
+};
+
+/// What a loop runs of a connection, whatever its service.
+pub(crate) trait Session: Send {
+    /// Runs the next callback, if there is one to run.
+    fn step(&mut self, inner: &Arc<Inner>) -> Outcome;
+    /// A quick look: there is surely nothing to run.
+    fn is_idle(&self) -> bool;
+    /// Whether nothing is buffered.
+    fn is_empty(&self) -> bool;
+    /// Gives back every block that is consumed.
+    fn release(&mut self);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    Prepared,
+    Open,
+    /// Closed, or taken out of the loop.
+    Gone,
+}
+
+/// The session of a connection that `S` serves.
+pub(crate) struct Served<S: Service> {
+    service: Arc<S>,
+    conn: Option<Connection>,
+    state: Option<S::State>,
+    phase: Phase,
+    /// What was buffered when the handler last consumed nothing: it is not called again before
+    /// there is more.
+    declined: usize,
+}
+
+impl<S: Service> Served<S> {
+    /// A session that begins with `on_prepare`, or, where the state is given, behind it.
+    pub(crate) fn new(service: Arc<S>, conn: Connection, state: Option<S::State>) -> Self {
+        let phase = if state.is_some() { Phase::Prepared } else { Phase::Fresh };
+        Self { service, conn: Some(conn), state, phase, declined: 0 }
+    }
+
+    /// Calls `f` with the connection and its state. An error, or a panic, asks for closing.
+    fn call(
+        &mut self,
+        inner: &Arc<Inner>,
+        f: impl FnOnce(&S, &mut Connection, &mut S::State) -> HandlerResult,
+    ) {
+        let (Some(conn), Some(state)) = (&mut self.conn, &mut self.state) else { return };
+        if let Err(error) = contain(|| f(&self.service, conn, state)) {
+            inner.give_up(error);
+        }
+    }
+
+    fn request(&mut self, inner: &Arc<Inner>, message: Option<usize>) -> Outcome {
+        let Some(conn) = &mut self.conn else { return Outcome::Over };
+        let before = conn.read_half_ref().buffer().len();
+        conn.read_half().begin(message);
+        self.call(inner, |service, conn, state| service.on_request(conn, state));
+        self.after(before)
+    }
+
+    /// A callback that may have read has returned; `before` bytes were there when it was called.
+    fn after(&mut self, before: usize) -> Outcome {
+        let Some(conn) = &mut self.conn else { return Outcome::Over };
+        if conn.was_taken() {
+            self.phase = Phase::Gone;
+            return Outcome::Over;
+        }
+        let consumed = conn.read_half().finish();
+        self.declined = if consumed == 0 { before } else { 0 };
+        Outcome::More
+    }
+
+    /// Looks for a message, and handles it.
+    fn look(&mut self, inner: &Arc<Inner>) -> Outcome {
+        let Some(conn) = &self.conn else { return Outcome::Over };
+        let reader = conn.read_half_ref().buffer();
+        // In this order: what is buffered when the end is seen is all there will be.
+        let ended = reader.is_ended();
+        let unread = reader.len();
+        let frame = match unread {
+            0 => Ok(Frame::Wait(1)),
+            n if n == self.declined => Ok(Frame::Wait(n + 1)),
+            _ => match contain(|| Ok(self.service.frame(&Buffered::new(reader)))) {
+                Ok(frame) => frame,
+                Err(panic) => {
+                    inner.give_up(panic);
+                    return Outcome::More;
+                }
+            },
+        };
+        let max = inner.options.max_message;
+        match frame {
+            Ok(Frame::Any) => self.request(inner, None),
+            Ok(Frame::Ready(n)) if n > max => self.refuse(inner, too_large(n, max)),
+            Ok(Frame::Ready(n)) if 0 < n && n <= unread => self.request(inner, Some(n)),
+            Ok(Frame::Ready(n)) => {
+                // Nobody can be handed an empty message, or bytes that are not there.
+                let error = Error::NotEnough { requested: n, available: unread };
+                self.refuse(inner, error)
+            }
+            Ok(Frame::Wait(n)) | Err(Error::NotEnough { requested: n, .. }) => {
+                if n > max {
+                    return self.refuse(inner, too_large(n, max));
+                }
+                if ended {
+                    return self.end(inner);
+                }
+                if n > inner.flow.limit() && inner.flow.raise(n) {
+                    inner.rearm();
+                }
+                Outcome::Nothing
+            }
+            Err(error) => self.refuse(inner, error),
+        }
+    }
+
+    fn refuse(&mut self, inner: &Arc<Inner>, error: Error) -> Outcome {
+        inner.give_up(error.into());
+        Outcome::More
+    }
+
+    fn end(&mut self, inner: &Arc<Inner>) -> Outcome {
+        if let Some(fault) = inner.fault() {
+            inner.give_up(fault.into());
+            return Outcome::More;
+        }
+        self.call(inner, |service, conn, state| service.on_end(conn, state));
+        let outcome = self.after(0);
+        if outcome == Outcome::More {
+            inner.shared.life.ask_to_close();
+        }
+        outcome
+    }
+
+    /// The last callbacks. The turn is never given back.
+    fn close(&mut self, inner: &Arc<Inner>) -> Outcome {
+        self.phase = Phase::Gone;
+        inner.linger();
+        if !inner.shared.life.close() {
+            return Outcome::Over;
+        }
+        inner.leave_table();
+        let handle = inner.handle();
+        // A write half that was taken away keeps the descriptor; the peer is told all the same.
+        if let Some(conn) = self.conn.take() {
+            if inner.is_split() {
+                inner.shutdown();
+            }
+            let _ = contain(|| {
+                drop(conn);
+                Ok(())
+            });
+        }
+        if let Some(state) = self.state.take() {
+            let why = inner.shared.take_blame();
+            let _ = contain(|| {
+                self.service.on_close(&handle, state, why);
+                Ok(())
+            });
+        }
+        handle.run_closers();
+        inner.leave_service();
+        Outcome::Over
+    }
+}
+
+impl<S: Service> Session for Served<S> {
+    fn step(&mut self, inner: &Arc<Inner>) -> Outcome {
+        match self.phase {
+            Phase::Gone => Outcome::Over,
+            _ if inner.shared.life.is_closing() => self.close(inner),
+            Phase::Fresh => {
+                let handle = inner.handle();
+                match contain(|| self.service.on_prepare(&handle)) {
+                    Ok(state) => self.state = Some(state),
+                    Err(error) => inner.give_up(error),
+                }
+                self.phase = Phase::Prepared;
+                Outcome::More
+            }
+            Phase::Prepared => {
+                self.phase = Phase::Open;
+                inner.set_polled();
+                if let Err(error) = inner.register(Interest::ALL) {
+                    inner.give_up(Error::from(error).into());
+                    return Outcome::More;
+                }
+                self.call(inner, |service, conn, state| service.on_connect(conn, state));
+                inner.shared.life.open();
+                self.after(0)
+            }
+            Phase::Open => {
+                let outcome = self.look(inner);
+                if outcome == Outcome::Nothing && inner.shared.life.is_draining() {
+                    // A loop that shuts down ends its connections once no whole message is left.
+                    inner.shared.life.ask_to_close();
+                    return Outcome::More;
+                }
+                outcome
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match (&self.conn, self.phase) {
+            (Some(conn), Phase::Open) => {
+                let reader = conn.read_half_ref().buffer();
+                let inner = conn.inner();
+                !reader.is_ended()
+                    && reader.len() == 0
+                    && !inner.shared.life.is_draining()
+                    && !inner.shared.life.is_closing()
+            }
+            _ => false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| conn.read_half_ref().buffer().len() == 0)
+    }
+
+    fn release(&mut self) {
+        if let Some(conn) = &mut self.conn {
+            conn.read_half().release();
+        }
+    }
+}
+
+fn too_large(len: usize, max: usize) -> Error {
+    Error::FrameTooLarge { len, max }
+}
+
+/// Runs user code; a panic becomes an error.
+fn contain<T>(f: impl FnOnce() -> HandlerResult<T>) -> HandlerResult<T> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| Err(describe(&*panic)))
+}
+
+fn describe(panic: &(dyn Any + Send)) -> BoxError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("with a value that is no text");
+    format!("a callback panicked: {text}").into()
+}

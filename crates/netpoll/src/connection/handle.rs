@@ -1,0 +1,312 @@
+//! A connection seen from anywhere: what works as long as somebody keeps it, also past the end.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, OnceLock, Weak},
+    time::{Duration, Instant},
+};
+
+use poller::sys::{self, Addr};
+
+use super::{inner::Inner, state::Life, wait};
+use crate::{
+    service::BoxError,
+    sync::{
+        Mutex,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+        lock,
+    },
+};
+
+type Closer = Box<dyn FnOnce(&Handle) + Send>;
+
+/// Bytes that went through a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Counters {
+    // ORDERING: figures for people; nothing is read through them.
+    pub(crate) fn set_received(&self, bytes: u64) {
+        self.received.store(bytes, Relaxed);
+    }
+
+    pub(crate) fn set_sent(&self, bytes: u64) {
+        self.sent.store(bytes, Relaxed);
+    }
+}
+
+/// A duration in one word; the largest value stands for none.
+#[derive(Debug)]
+struct Timeout(AtomicU64);
+
+impl Timeout {
+    fn new(timeout: Option<Duration>) -> Self {
+        Self(AtomicU64::new(Self::encode(timeout)))
+    }
+
+    fn encode(timeout: Option<Duration>) -> u64 {
+        timeout.map_or(u64::MAX, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX - 1))
+    }
+
+    fn load(&self) -> Option<Duration> {
+        let nanos = self.0.load(Acquire);
+        (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
+    }
+
+    fn store(&self, timeout: Option<Duration>) {
+        self.0.store(Self::encode(timeout), Release);
+    }
+}
+
+/// What outlives the descriptor.
+pub(crate) struct Shared {
+    id: u64,
+    /// Asked of the kernel when somebody asks us.
+    local: OnceLock<Option<Addr>>,
+    peer: Option<Addr>,
+    pub(crate) life: Life,
+    pub(crate) counters: Counters,
+    inner: Mutex<Weak<Inner>>,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+    deadlines: Mutex<(Option<Instant>, Option<Instant>)>,
+    /// Close callbacks, oldest first; `None` once they have run.
+    closers: Mutex<Option<Vec<Closer>>>,
+    /// The first error that ended the connection.
+    why: Mutex<Option<BoxError>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        id: u64,
+        peer: Option<Addr>,
+        read_timeout: Option<Duration>,
+        write_timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            id,
+            local: OnceLock::new(),
+            peer,
+            life: Life::new(),
+            counters: Counters::default(),
+            inner: Mutex::new(Weak::new()),
+            read_timeout: Timeout::new(read_timeout),
+            write_timeout: Timeout::new(write_timeout),
+            deadlines: Mutex::new((None, None)),
+            closers: Mutex::new(Some(Vec::new())),
+            why: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn set_inner(&self, inner: Weak<Inner>) {
+        *lock(&self.inner) = inner;
+    }
+
+    fn inner(&self) -> Option<Arc<Inner>> {
+        lock(&self.inner).upgrade()
+    }
+
+    /// When a read that began at `started` ends by time.
+    pub(crate) fn read_deadline(&self, started: Instant) -> Option<Instant> {
+        let by_timeout = self.read_timeout.load().and_then(|t| started.checked_add(t));
+        wait::earlier(by_timeout, lock(&self.deadlines).0)
+    }
+
+    /// When a write that began at `started` ends by time.
+    pub(crate) fn write_deadline(&self, started: Instant) -> Option<Instant> {
+        let by_timeout = self.write_timeout.load().and_then(|t| started.checked_add(t));
+        wait::earlier(by_timeout, lock(&self.deadlines).1)
+    }
+
+    /// Remembers why the connection ends; the first reason counts.
+    pub(crate) fn blame(&self, why: BoxError) {
+        lock(&self.why).get_or_insert(why);
+    }
+
+    pub(crate) fn take_blame(&self) -> Option<BoxError> {
+        lock(&self.why).take()
+    }
+}
+
+/// A cheap, cloneable view of a connection that works from any thread, and goes on working after
+/// the connection is closed. It does not keep the descriptor open.
+///
+/// Handles are equal if they belong to the same connection.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// A number that no other connection of this process has or had.
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// The address on this side, where the socket has one. Asked of the kernel the first time;
+    /// `None` if the connection had closed before that.
+    pub fn local_addr(&self) -> Option<&Addr> {
+        let ask = || self.shared.inner().and_then(|inner| sys::local_addr(inner.fd()).ok());
+        self.shared.local.get_or_init(ask).as_ref()
+    }
+
+    /// The peer's address, where the socket has one.
+    pub fn peer_addr(&self) -> Option<&Addr> {
+        self.shared.peer.as_ref()
+    }
+
+    /// Whether nothing is known that speaks against using the connection: neither side has closed
+    /// or half-closed it, as far as was heard. Does no I/O.
+    pub fn is_active(&self) -> bool {
+        self.shared.life.is_active()
+    }
+
+    /// Starts closing the connection and returns. Calls on it that wait end with
+    /// [`Error::Closed`](crate::Error::Closed); callbacks that run are left to finish; `on_close`
+    /// and the close callbacks follow. Closing twice does nothing.
+    pub fn close(&self) {
+        if self.shared.life.ask_to_close() {
+            if let Some(inner) = self.shared.inner() {
+                inner.wake_all();
+                if inner.is_served() {
+                    inner.call();
+                } else {
+                    inner.close_unserved();
+                }
+            }
+        }
+    }
+
+    /// Ends our half of the stream: the peer reads what was flushed, and then the end. Reading
+    /// goes on.
+    pub fn shutdown_write(&self) {
+        if let Some(inner) = self.shared.inner() {
+            inner.shutdown_write();
+        }
+    }
+
+    /// How long one call may wait for bytes. `None`: for ever. Holds from the next wait on, and
+    /// for one that is under way from its next look.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        self.shared.read_timeout.store(timeout);
+        self.look_again();
+    }
+
+    /// How long one `flush` may wait for room. `None`: for ever. A connection whose write timed
+    /// out is done for: half a message may be on the wire.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        self.shared.write_timeout.store(timeout);
+        self.look_again();
+    }
+
+    /// The moment at which reads that wait end, now and later. Wakes who waits.
+    pub fn set_read_deadline(&self, deadline: Option<Instant>) {
+        lock(&self.shared.deadlines).0 = deadline;
+        self.look_again();
+    }
+
+    /// The moment at which flushes that wait end, now and later. Wakes who waits.
+    pub fn set_write_deadline(&self, deadline: Option<Instant>) {
+        lock(&self.shared.deadlines).1 = deadline;
+        self.look_again();
+    }
+
+    fn look_again(&self) {
+        if let Some(inner) = self.shared.inner() {
+            inner.wake_all();
+        }
+    }
+
+    /// Stops reading the socket: the peer is held back by the kernel's buffers. What is buffered
+    /// here is still handled.
+    pub fn pause_read(&self) {
+        if let Some(inner) = self.shared.inner() {
+            let _ = inner.flow.pause_by_hand(true);
+        }
+    }
+
+    /// Goes on reading after [`Handle::pause_read`].
+    pub fn resume_read(&self) {
+        if let Some(inner) = self.shared.inner() {
+            if inner.flow.pause_by_hand(false) {
+                inner.rearm();
+            }
+            inner.wake_all();
+        }
+    }
+
+    /// Whether the socket is left alone for now: too much is unread, or somebody paused it.
+    pub fn is_read_paused(&self) -> bool {
+        self.shared.inner().is_some_and(|inner| inner.flow.is_paused())
+    }
+
+    /// Adds a callback for when the connection has closed. They run once each, the newest first,
+    /// after the service's `on_close`; on a connection that has already closed, at once, on the
+    /// calling thread. A panic in one is contained.
+    pub fn on_close(&self, callback: impl FnOnce(&Handle) + Send + 'static) {
+        let late = match &mut *lock(&self.shared.closers) {
+            Some(closers) => {
+                closers.push(Box::new(callback));
+                None
+            }
+            None => Some(callback),
+        };
+        if let Some(callback) = late {
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(self)));
+        }
+    }
+
+    /// The connection has closed: runs the close callbacks.
+    pub(crate) fn run_closers(&self) {
+        let closers = lock(&self.shared.closers).take();
+        for callback in closers.into_iter().flatten().rev() {
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(self)));
+        }
+    }
+
+    /// Bytes received from the peer so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.shared.counters.received.load(Relaxed)
+    }
+
+    /// Bytes that the kernel has accepted for sending so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.shared.counters.sent.load(Relaxed)
+    }
+}
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        self.shared.id == other.shared.id
+    }
+}
+
+impl Eq for Handle {}
+
+impl Hash for Handle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.shared.id.hash(state);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("id", &self.shared.id)
+            .field("peer", &self.shared.peer)
+            .field("life", &self.shared.life)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,682 @@
+//! What one connection is inside: the descriptor, both buffers' far ends, and who may touch each.
+//!
+//! | part | belongs to |
+//! |---|---|
+//! | `input` | the driver of the connection's poller, outside user code; or, before a loop has the connection, whoever holds its read half |
+//! | `output` | whoever holds the `sender` turn |
+//! | `session` | whoever holds the connection's `turn` |
+//! | the rest | everybody |
+
+#![allow(unsafe_code)] // The three cells of the table above.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use linkbuffer::{Error, Reader, Result};
+use poller::{Interest, Token, sys};
+
+use super::{
+    callbacks::Session,
+    handle::{Handle, Shared},
+    wait,
+};
+use crate::{
+    config::Options,
+    current,
+    net_host::{Command, Entry, Net},
+    sched::{Scheduler, Seat, flow::Flow, slot::Slot, turn::Turn},
+    service::BoxError,
+    sync::{
+        Mutex,
+        atomic::{
+            AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+            fence,
+        },
+        cell::UnsafeCell,
+        lock,
+    },
+};
+
+/// Blocks handed to one system call at most: more only makes the call longer.
+const MAX_SLICES: usize = 32;
+/// The least room that a read is given. Grows while reads fill their room.
+const LEAST_ROOM: usize = 2 << 10;
+/// The most: past this a larger read saves nothing.
+const MOST_ROOM: usize = 128 << 10;
+/// What `flush` may leave queued while more messages are waiting to be handled.
+const MOST_QUEUED: u64 = 64 << 10;
+
+/// The loop and poller that a connection lives with.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) sched: Arc<Scheduler<Net>>,
+    pub(crate) seat: Arc<Seat<Net>>,
+}
+
+/// What runs beside the session when the peer goes away.
+type Disconnect = Box<dyn Fn(&Handle) + Send + Sync>;
+
+struct Input {
+    buf: linkbuffer::WriteHalf,
+    /// Room for the next read.
+    room: usize,
+    /// Bytes received, ever.
+    received: u64,
+}
+
+/// What reading a socket came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Nothing new.
+    Nothing,
+    /// Bytes, or the end, and the socket is drained (or paused).
+    Something,
+    /// The budget was used up: the socket may have more.
+    More,
+}
+
+pub(crate) struct Inner {
+    fd: OwnedFd,
+    /// On TCP a short read says that the socket is drained.
+    is_tcp: bool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) options: Arc<Options>,
+    home: Mutex<Home>,
+    /// The slot in the home's table, as a raw token.
+    token: AtomicU64,
+    /// Where its home's seat is, to be compared with only.
+    seat: AtomicPtr<Seat<Net>>,
+    /// A poller fills the input; otherwise its reader does.
+    polled: AtomicBool,
+    /// Some service's callbacks run for it; otherwise its halves alone decide when it closes.
+    served: AtomicBool,
+    /// Halves that are alive.
+    halves: AtomicU8,
+    /// The halves may go to different threads: each acts on its own drop.
+    split: AtomicBool,
+
+    pub(crate) turn: Turn,
+    session: UnsafeCell<Option<Box<dyn Session>>>,
+    /// `on_disconnect`, which runs beside the session.
+    pub(crate) on_disconnect: OnceLock<Disconnect>,
+
+    input: UnsafeCell<Input>,
+    /// The input may hold a block: something was read since it was last sealed.
+    open: AtomicBool,
+    pub(crate) flow: Flow,
+    readable: Slot,
+
+    sender: Turn,
+    output: UnsafeCell<linkbuffer::ReadHalf>,
+    /// Bytes flushed by the writer, ever; only the write half stores it.
+    flushed: AtomicU64,
+    /// Bytes accepted by the kernel, ever; only the sender stores it.
+    sent: AtomicU64,
+    /// The last send found no room: the next writable edge goes on.
+    blocked: AtomicBool,
+    drained: Slot,
+    /// As much again is waiting to be handled: `flush` may leave its bytes queued.
+    pub(crate) may_queue: AtomicBool,
+    /// The socket's error, as an errno; 0: none.
+    fault: AtomicI32,
+}
+
+// SAFETY: the three cells are not Sync by themselves. Each is touched only by the owner that the
+// module's table names: `input` in `fill`, whose caller vouches for it; `output` in `push`, under
+// the `sender` turn; `session` in `with_session`, whose caller owns the turn. Role and turns hand
+// over with release and acquire, and what is inside is Send.
+unsafe impl Sync for Inner {}
+// SAFETY: everything inside is Send (the halves, the session, the wakers).
+unsafe impl Send for Inner {}
+
+impl Inner {
+    /// A connection over `fd`, with the near ends of its two buffers. Its turn is taken.
+    pub(crate) fn new(
+        fd: OwnedFd,
+        is_tcp: bool,
+        shared: Arc<Shared>,
+        options: Arc<Options>,
+        home: Home,
+    ) -> (Arc<Self>, linkbuffer::ReadHalf, linkbuffer::WriteHalf) {
+        let (reader, input) = linkbuffer::LinkBuffer::new().into_split();
+        let (output, writer) = linkbuffer::LinkBuffer::new().into_split();
+        let inner = Arc::new(Self {
+            fd,
+            is_tcp,
+            shared,
+            seat: AtomicPtr::new(Arc::as_ptr(&home.seat).cast_mut()),
+            home: Mutex::new(home),
+            token: AtomicU64::new(u64::MAX),
+            polled: AtomicBool::new(false),
+            served: AtomicBool::new(false),
+            halves: AtomicU8::new(2),
+            split: AtomicBool::new(false),
+            turn: Turn::taken(),
+            session: UnsafeCell::new(None),
+            on_disconnect: OnceLock::new(),
+            input: UnsafeCell::new(Input { buf: input, room: LEAST_ROOM, received: 0 }),
+            open: AtomicBool::new(false),
+            flow: Flow::new(options.input_limit),
+            readable: Slot::new(),
+            sender: Turn::idle(),
+            output: UnsafeCell::new(output),
+            flushed: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+            drained: Slot::new(),
+            may_queue: AtomicBool::new(false),
+            fault: AtomicI32::new(0),
+            options,
+        });
+        inner.shared.set_inner(Arc::downgrade(&inner));
+        (inner, reader, writer)
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared))
+    }
+
+    // ---- where it lives --------------------------------------------------------------------
+
+    pub(crate) fn home(&self) -> Home {
+        lock(&self.home).clone()
+    }
+
+    /// Moves to another poller. The caller has taken it out of the table of the old one.
+    pub(crate) fn move_to(&self, home: Home) {
+        // ORDERING: an address to compare with; the turn or the command that follows publishes.
+        self.seat.store(Arc::as_ptr(&home.seat).cast_mut(), Relaxed);
+        *lock(&self.home) = home;
+        self.polled.store(false, Release);
+    }
+
+    /// Whether `seat` is this connection's poller.
+    pub(crate) fn lives_at(&self, seat: &Arc<Seat<Net>>) -> bool {
+        // ORDERING: see `move_to`.
+        ptr::eq(self.seat.load(Relaxed), Arc::as_ptr(seat))
+    }
+
+    /// Enters the table of its home; events find it from then on.
+    ///
+    /// # Errors
+    ///
+    /// The table is full.
+    pub(crate) fn enter_table(self: &Arc<Self>) -> Result<()> {
+        let token = self
+            .home()
+            .seat
+            .shared
+            .slots
+            .insert(Entry::Connection(Arc::downgrade(self)))
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        self.set_token(token);
+        Ok(())
+    }
+
+    /// Leaves the table of its home: late events are dropped.
+    pub(crate) fn leave_table(&self) {
+        self.home().seat.shared.slots.remove(self.token());
+    }
+
+    /// Leaves its poller altogether, to go to another one.
+    pub(crate) fn deregister(&self) {
+        self.leave_table();
+        // It fails only where the socket was never registered.
+        let _ = self.home().seat.shared.poller.deregister(self.fd());
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        // ORDERING: only compared and handed to the kernel.
+        Token::from_raw(self.token.load(Relaxed))
+    }
+
+    fn set_token(&self, token: Token) {
+        self.token.store(token.raw(), Relaxed);
+    }
+
+    /// From here on the poller's driver fills the input.
+    pub(crate) fn set_polled(&self) {
+        self.polled.store(true, Release);
+    }
+
+    pub(crate) fn is_polled(&self) -> bool {
+        self.polled.load(Acquire)
+    }
+
+    /// Asks the kernel to report this socket to its poller.
+    pub(crate) fn register(&self, interest: Interest) -> io::Result<()> {
+        self.home().seat.shared.poller.register(self.fd(), self.token(), interest)
+    }
+
+    /// Has a drained or paused socket reported again if there is anything.
+    pub(crate) fn rearm(&self) {
+        if self.is_polled() {
+            let home = self.home();
+            // It fails only where the socket is no longer registered, and then nothing is read.
+            let _ = home.seat.shared.poller.modify(self.fd(), self.token(), Interest::ALL);
+        }
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        let home = self.home();
+        home.seat.send(&home.sched.host, command);
+    }
+
+    /// Something came that the turn's owner must see: marks the turn, or has it run.
+    pub(crate) fn call(self: &Arc<Self>) {
+        if self.turn.claim() {
+            self.command(Command::Run(Arc::clone(self)));
+        }
+    }
+
+    // ---- the session -----------------------------------------------------------------------
+
+    /// Lends the session. The caller owns the turn.
+    pub(crate) fn with_session<R>(&self, f: impl FnOnce(&mut Option<Box<dyn Session>>) -> R) -> R {
+        debug_assert!(self.turn.is_taken());
+        // SAFETY: the caller owns the turn, which one thread does at a time, and does not call
+        // this again from within `f`: sessions do not reach their own cell.
+        self.session.with_mut(|session| f(unsafe { &mut *session }))
+    }
+
+    // ---- input -----------------------------------------------------------------------------
+
+    /// Reads the socket into the input, up to the limit and `budget` bytes.
+    ///
+    /// `surely_drained`: nothing speaks against taking a short read for the last one.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the input: see the module's table.
+    pub(crate) unsafe fn fill(&self, budget: usize, surely_drained: bool) -> Fill {
+        self.input.with_mut(|input| {
+            // SAFETY: the caller owns the input.
+            let input = unsafe { &mut *input };
+            let mut left = budget;
+            let mut result = Fill::Nothing;
+            if self.shared.life.is_ended() {
+                return result;
+            }
+            loop {
+                let limit = self.flow.room(|| input.buf.occupied());
+                if limit == 0 {
+                    break;
+                }
+                if left == 0 {
+                    result = Fill::More;
+                    break;
+                }
+                // ORDERING: read by the turn's owner, which a mark brings here after this.
+                self.open.store(true, Relaxed);
+                let room = match input.buf.book(input.room) {
+                    Ok(room) => room,
+                    Err(error) => {
+                        self.end_of_input(input, Some(error.into()));
+                        result = Fill::Something;
+                        break;
+                    }
+                };
+                let most = room.len().min(limit).min(left);
+                match sys::recv(self.fd(), &mut room[..most]) {
+                    Ok(0) => {
+                        self.end_of_input(input, None);
+                        result = Fill::Something;
+                        break;
+                    }
+                    Ok(n) => {
+                        // SAFETY: the kernel has written the first `n` bytes of what was booked.
+                        unsafe { input.buf.book_ack(n) };
+                        result = Fill::Something;
+                        left -= n;
+                        input.received += n as u64;
+                        if n == most {
+                            input.room = (input.room * 4).min(MOST_ROOM);
+                            continue;
+                        }
+                        if n < input.room / 4 {
+                            input.room = (input.room / 2).max(LEAST_ROOM);
+                        }
+                        if self.is_tcp && surely_drained {
+                            break;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        self.end_of_input(input, Some(error));
+                        result = Fill::Something;
+                        break;
+                    }
+                }
+            }
+            if result != Fill::Nothing {
+                self.shared.counters.set_received(input.received);
+                let ended = self.shared.life.is_ended();
+                self.readable.notify(if ended { usize::MAX } else { input.buf.occupied() });
+            }
+            result
+        })
+    }
+
+    fn end_of_input(&self, input: &mut Input, error: Option<io::Error>) {
+        if let Some(error) = error {
+            self.fail(&error);
+        }
+        input.buf.end();
+        self.shared.life.end();
+        self.shared.life.hang_up();
+    }
+
+    /// Gives the input's block back while it is empty: an idle connection holds none.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Inner::fill`].
+    pub(crate) unsafe fn seal_input(&self) {
+        self.open.store(false, Relaxed);
+        // SAFETY: the caller owns the input.
+        self.input.with_mut(|input| unsafe { &mut *input }.buf.seal());
+    }
+
+    /// Whether the input may hold a block.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Relaxed)
+    }
+
+    /// Waits until `done` says something. `want` is how many bytes, held and unread together, the
+    /// driver is to wake for.
+    pub(crate) fn wait_readable<T>(
+        &self,
+        want: usize,
+        mut done: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
+        let started = sys::now();
+        if self.is_polled() {
+            if self.flow.raise(want) {
+                self.rearm();
+            }
+            let deadline = || self.shared.read_deadline(started);
+            return wait::park_until(&self.readable, want, deadline, done)
+                .ok_or(Error::ReadTimeout);
+        }
+        loop {
+            // The pause of an unpolled connection is its reader's own.
+            let _ = self.flow.raise(want);
+            // SAFETY: nobody polls this connection, and the caller is its one reader.
+            unsafe { self.fill(usize::MAX, true) };
+            if let Some(result) = done() {
+                return Ok(result);
+            }
+            let deadline = self.shared.read_deadline(started);
+            if deadline.is_some_and(|deadline| sys::now() >= deadline) {
+                return Err(Error::ReadTimeout);
+            }
+            let interest = Interest::READABLE | Interest::RDHUP;
+            let closing = || self.shared.life.is_closing();
+            wait::poll_until(self.fd(), interest, &self.readable, deadline, closing)?;
+        }
+    }
+
+    /// Wakes whoever waits in this connection, to look again.
+    pub(crate) fn wake_all(&self) {
+        fence(SeqCst);
+        self.readable.wake();
+        self.drained.wake();
+    }
+
+    // ---- output ----------------------------------------------------------------------------
+
+    /// The writer made `n` more bytes readable for the sender.
+    pub(crate) fn flushed(&self, n: usize) -> u64 {
+        // ORDERING: one writer; the buffer's own counter publishes the bytes.
+        let total = self.flushed.load(Relaxed) + n as u64;
+        self.flushed.store(total, Relaxed);
+        total
+    }
+
+    /// Bytes that are flushed and not yet accepted by the kernel.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.flushed.load(Relaxed).saturating_sub(self.sent.load(Acquire))
+    }
+
+    /// Whether a flush may leave its bytes for a later one: this thread is about to handle more
+    /// messages of this connection, and little is queued.
+    pub(crate) fn queues(&self) -> bool {
+        self.may_queue.load(Relaxed) && self.unsent() < MOST_QUEUED && current::is_running(self)
+    }
+
+    /// Sends what flushes have left queued, if anything. Never waits.
+    pub(crate) fn send_queued(&self) {
+        if self.unsent() > 0 {
+            self.push();
+        }
+    }
+
+    /// Sends what is flushed, as far as the socket takes it. Where another thread is sending, it
+    /// goes on with ours.
+    pub(crate) fn push(&self) {
+        if self.sender.claim() {
+            loop {
+                self.sender.begin();
+                // SAFETY: this thread owns the sender's turn.
+                self.output.with_mut(|output| self.send(unsafe { &mut *output }));
+                if self.sender.finish() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn send(&self, output: &mut linkbuffer::ReadHalf) {
+        loop {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let result = match output.fill_io_slices(&mut slices) {
+                0 => return,
+                1 => sys::send(self.fd(), &slices[0]),
+                n => sys::send_vectored(self.fd(), &slices[..n]),
+            };
+            match result {
+                Ok(n) => {
+                    self.advance_output(output, n);
+                    let sent = self.sent.load(Relaxed) + n as u64;
+                    // ORDERING: release: who sees the count sees the bytes gone.
+                    self.sent.store(sent, Release);
+                    self.shared.counters.set_sent(sent);
+                    self.blocked.store(false, Relaxed);
+                    self.drained.notify(usize::try_from(sent).unwrap_or(usize::MAX));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // ORDERING: the fence orders the flag before the second try. An edge that
+                    // came before the flag leaves room for that try; one after it sees the flag.
+                    if self.blocked.swap(true, AcqRel) {
+                        return;
+                    }
+                    fence(SeqCst);
+                }
+                Err(error) => {
+                    self.fail(&error);
+                    let rest = output.len();
+                    self.advance_output(output, rest);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn advance_output(&self, output: &mut linkbuffer::ReadHalf, n: usize) {
+        let skipped = output.skip(n);
+        debug_assert!(skipped.is_ok(), "only what was there was sent");
+        output.release();
+    }
+
+    /// The driver saw that the socket can be written.
+    pub(crate) fn on_writable(&self) {
+        // ORDERING: Acquire is enough beside the kernel's own ordering of the edge: see `send`.
+        if self.blocked.load(Acquire) {
+            self.push();
+        }
+    }
+
+    /// Waits until the first `target` bytes ever flushed have been accepted by the kernel.
+    pub(crate) fn wait_sent(&self, target: u64) -> Result<()> {
+        let started = sys::now();
+        let deadline = || self.shared.write_deadline(started);
+        self.wait_sent_until(target, deadline, || self.check_writable())
+    }
+
+    /// Waits for what was flushed before closing, for as long as closing lingers.
+    pub(crate) fn linger(&self) {
+        self.send_queued();
+        let target = self.flushed.load(Relaxed);
+        if self.unsent() == 0 || self.shared.life.is_broken() || current::before_wait().is_err() {
+            return;
+        }
+        let deadline = sys::now().checked_add(self.options.linger);
+        let broken = || if self.shared.life.is_broken() { Err(Error::Closed) } else { Ok(()) };
+        let _ = self.wait_sent_until(target, || deadline, broken);
+    }
+
+    fn wait_sent_until(
+        &self,
+        target: u64,
+        deadline: impl Fn() -> Option<Instant>,
+        check: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        let want = usize::try_from(target).unwrap_or(usize::MAX);
+        let done = || {
+            if self.sent.load(Acquire) >= target { Some(Ok(())) } else { check().err().map(Err) }
+        };
+        let outcome = if self.is_polled() {
+            wait::park_until(&self.drained, want, deadline, done)
+        } else {
+            self.wait_sent_unpolled(deadline, done)?
+        };
+        outcome.unwrap_or_else(|| {
+            // Half a message may be on the wire: nothing sensible can follow it.
+            self.shared.life.break_down();
+            Err(Error::WriteTimeout)
+        })
+    }
+
+    fn wait_sent_unpolled<T>(
+        &self,
+        deadline: impl Fn() -> Option<Instant>,
+        mut done: impl FnMut() -> Option<T>,
+    ) -> Result<Option<T>> {
+        loop {
+            self.push();
+            if let Some(result) = done() {
+                return Ok(Some(result));
+            }
+            let deadline = deadline();
+            if deadline.is_some_and(|deadline| sys::now() >= deadline) {
+                return Ok(None);
+            }
+            let closing = || self.shared.life.is_closing();
+            let interest = Interest::WRITABLE;
+            wait::poll_until(self.fd(), interest, &self.drained, deadline, closing)?;
+        }
+    }
+
+    /// Why nothing can be written, if so.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        let life = &self.shared.life;
+        if life.is_broken() {
+            return Err(self.fault().unwrap_or(Error::WriteTimeout));
+        }
+        if life.is_write_shut() || life.is_closing() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Ends our half of the stream, once; what was flushed goes out first.
+    pub(crate) fn shutdown_write(&self) {
+        if self.shared.life.shut_write() {
+            self.send_queued();
+            let _ = sys::shutdown(self.fd(), sys::How::Write);
+        }
+    }
+
+    /// Ends the stream both ways, so that the peer learns of it although somebody here still has
+    /// the descriptor.
+    pub(crate) fn shutdown(&self) {
+        let _ = sys::shutdown(self.fd(), sys::How::Both);
+    }
+
+    // ---- closing ---------------------------------------------------------------------------
+
+    pub(crate) fn set_served(&self) {
+        self.served.store(true, Release);
+    }
+
+    pub(crate) fn is_served(&self) -> bool {
+        self.served.load(Acquire)
+    }
+
+    /// No service runs callbacks for it any more: it was taken, or it has closed.
+    pub(crate) fn leave_service(&self) {
+        if self.served.swap(false, AcqRel) {
+            self.home().sched.host.left();
+        }
+    }
+
+    pub(crate) fn set_split(&self) {
+        self.split.store(true, Release);
+    }
+
+    pub(crate) fn is_split(&self) -> bool {
+        self.split.load(Acquire)
+    }
+
+    /// A half was dropped. The last one closes a connection that no service closes.
+    pub(crate) fn drop_half(&self) {
+        if self.halves.fetch_sub(1, AcqRel) == 1 && !self.is_served() {
+            self.close_unserved();
+        }
+    }
+
+    /// Closes a connection that no service runs callbacks for.
+    pub(crate) fn close_unserved(&self) {
+        self.shared.life.ask_to_close();
+        self.wake_all();
+        self.linger();
+        if self.shared.life.close() {
+            self.leave_table();
+            // The other threads that have it, and the peer, learn of it at once.
+            self.shutdown();
+            self.handle().run_closers();
+        }
+    }
+
+    /// The callbacks' side ends the connection, for this reason.
+    pub(crate) fn give_up(&self, why: BoxError) {
+        self.shared.blame(why);
+        self.shared.life.ask_to_close();
+    }
+
+    // ---- errors ----------------------------------------------------------------------------
+
+    fn fail(&self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(-1);
+        // ORDERING: published by the transition that follows. The first error counts.
+        let _ = self.fault.compare_exchange(0, errno, AcqRel, Acquire);
+        self.shared.life.break_down();
+        self.wake_all();
+    }
+
+    /// The socket's error, if it had one.
+    pub(crate) fn fault(&self) -> Option<Error> {
+        match self.fault.load(Acquire) {
+            0 => None,
+            -1 => Some(Error::Io(io::ErrorKind::Other.into())),
+            errno => Some(io::Error::from_raw_os_error(errno).into()),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! How a thread waits: parked, or in `ppoll` where the socket itself is to wake it too.
+//!
+//! Each thread has one waker of each kind, made at its first wait and kept, so that waiting
+//! allocates nothing in steady state.
+
+use std::{
+    cell::RefCell,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    task::{Wake, Waker},
+    thread::{self, Thread},
+    time::Instant,
+};
+
+use poller::{
+    Interest,
+    sys::{self, EventFd, PollFd},
+};
+
+use crate::sched::slot::Slot;
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+struct Signal(EventFd);
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // An eventfd cannot refuse 1: its counter is cleared long before it is full.
+        let _ = self.0.signal();
+    }
+}
+
+thread_local! {
+    static PARKED: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    static POLLING: RefCell<Option<(Arc<Signal>, Waker)>> = const { RefCell::new(None) };
+}
+
+/// The earlier of two moments, where `None` never comes.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Parks the calling thread until `done` says something, or the deadline is past. Whoever makes
+/// `done` true notifies `slot` with at least `want`. What is done at the deadline counts.
+pub(crate) fn park_until<T>(
+    slot: &Slot,
+    want: usize,
+    deadline: impl Fn() -> Option<Instant>,
+    mut done: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    PARKED.with(|waker| {
+        let result = loop {
+            slot.register(want, waker);
+            if let Some(result) = done() {
+                break Some(result);
+            }
+            match deadline() {
+                None => thread::park(),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(sys::now());
+                    if left.is_zero() {
+                        break done();
+                    }
+                    thread::park_timeout(left);
+                }
+            }
+        };
+        slot.clear();
+        result
+    })
+}
+
+/// Waits in `ppoll` until `fd` is ready for `interest`, `slot` is notified, or the deadline is
+/// past, whichever is first. The caller looks for itself which it was; `skip` is asked once after
+/// registering, and true ends the wait at once.
+///
+/// # Errors
+///
+/// Whatever the kernel says of making an eventfd or of waiting.
+pub(crate) fn poll_until(
+    fd: BorrowedFd<'_>,
+    interest: Interest,
+    slot: &Slot,
+    deadline: Option<Instant>,
+    skip: impl FnOnce() -> bool,
+) -> io::Result<()> {
+    POLLING.with(|cell| {
+        let mut cell = cell.borrow_mut();
+        if cell.is_none() {
+            let signal = Arc::new(Signal(EventFd::new()?));
+            *cell = Some((Arc::clone(&signal), Waker::from(signal)));
+        }
+        let Some((signal, waker)) = &*cell else { return Ok(()) };
+        slot.register(1, waker);
+        let result = if skip() {
+            Ok(0)
+        } else {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(sys::now()));
+            let mut fds =
+                [PollFd::new(fd, interest), PollFd::new(signal.0.as_fd(), Interest::READABLE)];
+            let result = sys::ppoll(&mut fds, left);
+            if fds[1].is_ready() {
+                signal.0.clear()?;
+            }
+            result
+        };
+        slot.clear();
+        result.map(drop)
+    })
+}

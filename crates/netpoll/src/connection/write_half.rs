@@ -1,0 +1,146 @@
+//! The writing half of a connection: the buffer's writer, and a `flush` that sends.
+
+use std::{fmt, mem, sync::Arc};
+
+use linkbuffer::{LinkBuffer, Owned, Placeholder, Reserve, Result, Writer};
+
+use super::{handle::Handle, inner::Inner, taken};
+use crate::current;
+
+/// Writes a connection. See [`Connection`](super::Connection) and
+/// [`Connection::into_split`](super::Connection::into_split).
+pub struct WriteHalf {
+    inner: Arc<Inner>,
+    buf: linkbuffer::WriteHalf,
+    /// False for what `take` leaves behind.
+    live: bool,
+}
+
+impl WriteHalf {
+    pub(super) fn new(inner: Arc<Inner>, buf: linkbuffer::WriteHalf) -> Self {
+        Self { inner, buf, live: true }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// From here on dropping this half alone flushes and half-closes.
+    pub(super) fn set_split(&self) {
+        self.inner.set_split();
+    }
+
+    /// Moves this half out, and leaves a closed one.
+    pub(super) fn take(&mut self) -> Self {
+        let mut closed = Self::new(Arc::clone(&self.inner), LinkBuffer::new().into_split().1);
+        closed.live = false;
+        mem::replace(self, closed)
+    }
+
+    /// The view of this connection that works from anywhere.
+    pub fn handle(&self) -> Handle {
+        self.inner.handle()
+    }
+
+    /// Sends everything that is written, and says how many bytes that was.
+    ///
+    /// It tries the socket at once, from this thread, and waits for room for the rest. In a
+    /// handler with more messages of its connection waiting, it may leave the bytes queued, to go
+    /// out in one system call with those of the next; they leave at the latest when this thread
+    /// waits, announces blocking, or has handled what is there. An error that such bytes meet is
+    /// reported by the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::Reset`](crate::Error::Reset) and other
+    /// errors of the socket; [`Error::WriteTimeout`](crate::Error::WriteTimeout), after which the
+    /// connection is done for; [`Error::UnfilledPlaceholder`](crate::Error::UnfilledPlaceholder);
+    /// [`Error::WouldWait`](crate::Error::WouldWait) under `Runner::Inline`.
+    pub fn flush(&mut self) -> Result<usize> {
+        if !self.live {
+            return taken();
+        }
+        let inner = &self.inner;
+        inner.check_writable()?;
+        let n = self.buf.flush()?;
+        let target = inner.flushed(n);
+        if inner.queues() && current::queue(inner) {
+            return Ok(n);
+        }
+        // All of it leaves now: the block goes back as soon as it is sent.
+        self.buf.seal();
+        inner.push();
+        if inner.unsent() > 0 {
+            inner.check_writable()?;
+            current::before_wait()?;
+            inner.wait_sent(target)?;
+        }
+        Ok(n)
+    }
+}
+
+impl Writer for WriteHalf {
+    fn malloc(&mut self, n: usize) -> Result<Reserve<'_>> {
+        self.buf.malloc(n)
+    }
+
+    fn placeholder(&mut self, n: usize) -> Result<Placeholder> {
+        self.buf.placeholder(n)
+    }
+
+    fn fill(&mut self, at: Placeholder, bytes: &[u8]) -> Result<()> {
+        self.buf.fill(at, bytes)
+    }
+
+    fn write_owned(&mut self, bytes: Owned) -> Result<()> {
+        self.buf.write_owned(bytes)
+    }
+
+    fn write_owned_direct(&mut self, bytes: Owned, remain: usize) -> Result<()> {
+        self.buf.write_owned_direct(bytes, remain)
+    }
+
+    fn append(&mut self, other: LinkBuffer) -> Result<()> {
+        self.buf.append(other)
+    }
+
+    fn malloc_ack(&mut self, n: usize) -> Result<()> {
+        self.buf.malloc_ack(n)
+    }
+
+    fn malloc_len(&self) -> usize {
+        self.buf.malloc_len()
+    }
+
+    fn flush(&mut self) -> Result<usize> {
+        WriteHalf::flush(self)
+    }
+
+    fn write_binary(&mut self, bytes: &[u8]) -> Result<()> {
+        self.buf.write_binary(bytes)
+    }
+}
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        if !self.live {
+            return;
+        }
+        if self.inner.is_split() {
+            // Nobody is left to hear of an error; a peer that does not read is waited for only
+            // as long as closing lingers.
+            if let Ok(n) = self.buf.flush() {
+                self.inner.flushed(n);
+                self.inner.linger();
+            }
+            self.inner.shutdown_write();
+        }
+        self.inner.drop_half();
+    }
+}
+
+impl fmt::Debug for WriteHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteHalf").field("pending", &self.malloc_len()).finish_non_exhaustive()
+    }
+}

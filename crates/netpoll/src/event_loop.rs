@@ -1,0 +1,407 @@
+//! Event loops: what serves, attaches, dials and shuts down.
+
+use std::{fmt, io, sync::Arc, thread, time::Duration};
+
+use poller::{Interest, sys};
+use thiserror::Error;
+
+use crate::{
+    Listener, SocketOptions,
+    accept::{self, Acceptor},
+    config::{BuildError, Options, Runner},
+    connection::{Connection, Handle, inner::Home},
+    current,
+    dialer::Dialer,
+    net_host::{Command, Entry, Net},
+    sched::{Mode, Scheduler, watchdog},
+    service::Service,
+    watch::Rules,
+};
+
+/// A shutdown that did not finish in its time.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{connections} connection(s) still have something to handle")]
+pub struct Unfinished {
+    /// Connections that are still served.
+    pub connections: usize,
+}
+
+/// Pollers, the threads that drive them, and the connections they serve.
+///
+/// Clones are the same loop. When the last is dropped, the loop ends at once, as by
+/// [`EventLoop::shutdown_now`].
+///
+/// ```no_run
+/// use netpoll::{EventLoop, Listener, Reader, WriterExt, service_fn};
+///
+/// # fn main() -> Result<(), netpoll::BoxError> {
+/// let event_loop = EventLoop::new()?;
+/// let listener = Listener::bind("127.0.0.1:7000")?;
+/// event_loop.serve(
+///     listener,
+///     service_fn(|conn| {
+///         let (r, w) = conn.split();
+///         w.write_bytes(r.slice(r.len())?)?;
+///         w.flush()?;
+///         Ok(())
+///     }),
+/// )?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct EventLoop {
+    owner: Arc<Owner>,
+}
+
+/// Ends the loop with its last clone.
+struct Owner {
+    sched: Arc<Scheduler<Net>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.sched.host.drain(&self.sched, true);
+    }
+}
+
+impl EventLoop {
+    /// A loop with the defaults of every option.
+    ///
+    /// # Errors
+    ///
+    /// See [`Builder::build`].
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// A loop with options of its own.
+    pub fn builder() -> Builder {
+        Builder { options: Options::default() }
+    }
+
+    /// Accepts from `listener`, and runs the callbacks of `service` for every connection. Returns
+    /// when the loop has shut down. Several threads may serve several listeners on one loop.
+    ///
+    /// # Errors
+    ///
+    /// The listener cannot be polled, or the loop is shutting down already
+    /// ([`Error::Closed`](crate::Error::Closed)).
+    pub fn serve<S: Service>(&self, listener: Listener, service: S) -> crate::Result<()> {
+        self.listen(listener, service)?;
+        self.owner.sched.host.wait_stopped(None);
+        Ok(())
+    }
+
+    /// As [`EventLoop::serve`], but returns at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::serve`].
+    pub fn listen<S: Service>(&self, listener: Listener, service: S) -> crate::Result<()> {
+        let sched = &self.owner.sched;
+        if sched.host.is_draining() {
+            return Err(crate::Error::Closed);
+        }
+        let options = Arc::clone(&sched.host.options);
+        let acceptor = Arc::new(Acceptor::new(listener, service, options));
+        let seat = sched.host.next_seat(sched);
+        let token = seat
+            .shared
+            .slots
+            .insert(Entry::Listener(Arc::clone(&acceptor)))
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        sched.host.add_listener(&seat, token, &acceptor);
+        let registered = seat.shared.poller.register(&acceptor.listener, token, Interest::READABLE);
+        if let Err(error) = registered {
+            seat.shared.slots.remove(token);
+            return Err(error.into());
+        }
+        if sched.host.is_draining() {
+            sched.host.remove_listeners();
+        }
+        Ok(())
+    }
+
+    /// Hands `conn` to this loop, which runs the callbacks of `service` for it, from `on_connect`
+    /// on. Bytes that had come before are handled like any others.
+    pub fn attach<S: Service>(&self, conn: Connection, service: S, state: S::State) -> Handle {
+        let sched = &self.owner.sched;
+        let inner = Arc::clone(conn.inner());
+        let handle = inner.handle();
+        if !sched.host.join() {
+            // The loop shuts down, or is full: the connection is closed, and its handle says so.
+            drop(conn);
+            return handle;
+        }
+        let home = Home { sched: Arc::clone(sched), seat: sched.host.next_seat(sched) };
+        let service = Arc::new(service);
+        let moved = Arc::clone(&inner);
+        let adopt = move || {
+            let inner = moved;
+            inner.move_to(home);
+            let entered = inner.enter_table();
+            let inner = accept::serve(conn, service, Some(state));
+            if let Err(error) = entered {
+                inner.give_up(error.into());
+            }
+            inner.command(Command::Run(Arc::clone(&inner)));
+        };
+        // Whoever polls it now must have stopped before another one starts.
+        if inner.is_polled() {
+            inner.command(Command::Leave(Arc::clone(&inner), Box::new(adopt)));
+        } else {
+            inner.deregister();
+            adopt();
+        }
+        handle
+    }
+
+    /// What dials from this loop, without keeping it alive.
+    pub fn dialer(&self) -> Dialer {
+        Dialer::new(&self.owner.sched)
+    }
+
+    /// Stops accepting, closes idle connections, lets running requests finish and whole messages
+    /// that are buffered be handled, and waits for that until `within` from now.
+    ///
+    /// Called in a handler of this loop, it starts all this and returns at once. May be called
+    /// again, to go on waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] says how many connections are left. They are still served;
+    /// [`EventLoop::shutdown_now`] ends them.
+    pub fn shutdown(&self, within: Duration) -> Result<(), Unfinished> {
+        let sched = &self.owner.sched;
+        sched.host.drain(sched, false);
+        let deadline = if current::is_handler_of(sched) {
+            Some(sys::now())
+        } else {
+            sys::now().checked_add(within)
+        };
+        if !current::is_handler_of(sched) && current::before_wait().is_err() {
+            return Err(Unfinished { connections: sched.host.served() });
+        }
+        if sched.host.wait_stopped(deadline) {
+            Ok(())
+        } else {
+            Err(Unfinished { connections: sched.host.served() })
+        }
+    }
+
+    /// Stops accepting and closes every connection, whatever runs. Waits in their handlers end
+    /// with [`Error::Closed`](crate::Error::Closed). Returns at once, and says how many
+    /// connections had something to handle.
+    pub fn shutdown_now(&self) -> usize {
+        let sched = &self.owner.sched;
+        let left = sched.host.served();
+        sched.host.drain(sched, true);
+        left
+    }
+
+    /// Connections that this loop serves now.
+    pub fn connections(&self) -> usize {
+        self.owner.sched.host.served()
+    }
+
+    /// Changes how many handlers may run or be blocked at once: at least 1, at most what the loop
+    /// was built with, whose threads it has. Handlers that run are not disturbed.
+    pub fn set_cap(&self, handlers: usize) {
+        let sched = &self.owner.sched;
+        let cap = u32::try_from(handlers).unwrap_or(u32::MAX).clamp(1, sched.host.options.cap);
+        for work in sched.places.set_cap(cap) {
+            sched.host.run_placed(sched, work);
+        }
+    }
+
+    /// Figures that show the loop at work.
+    pub fn stats(&self) -> Stats {
+        let sched = &self.owner.sched;
+        let counters = &sched.counters;
+        // ORDERING: figures for people.
+        let load = |counter: &std::sync::atomic::AtomicU64| {
+            counter.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        Stats {
+            connections: sched.host.served(),
+            cap: sched.places.cap(),
+            handlers: sched.places.taken(),
+            queued: sched.places.queued(),
+            handovers: load(&counters.handovers),
+            rescues: load(&counters.rescues),
+            watchdog_wakes: load(&counters.watchdog_wakes),
+        }
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// What an event loop has done and is doing. See [`EventLoop::stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections served now.
+    pub connections: usize,
+    /// How many handlers may run or wait at once.
+    pub cap: usize,
+    /// Places under the cap that are taken now: handlers that run or wait.
+    pub handlers: usize,
+    /// Connections that wait for a place now.
+    pub queued: usize,
+    /// Times a handler's thread passed its poller on before it waited.
+    pub handovers: u64,
+    /// Times the watchdog took a poller from a handler that blocked or burned unseen.
+    pub rescues: u64,
+    /// Times the watchdog was woken because there was work again.
+    pub watchdog_wakes: u64,
+}
+
+/// The options of an [`EventLoop`].
+///
+/// | option | default | bounds |
+/// |---|---|---|
+/// | [`pollers`](Self::pollers) | the cores | threads that wait in the kernel |
+/// | [`cap`](Self::cap) | 64 × cores, at least 128 | handlers running or blocked |
+/// | [`input_limit`](Self::input_limit) | 1 MiB | unread bytes of a connection |
+/// | [`max_message`](Self::max_message) | 16 MiB | one message, and what a handler may wait for |
+/// | [`read_budget`](Self::read_budget) | 256 KiB | bytes read from one socket before others have their turn |
+/// | [`accept_batch`](Self::accept_batch) | 16 | connections accepted before others have their turn |
+/// | [`fair_share`](Self::fair_share) | 64 | messages of one connection handled before others have their turn |
+/// | [`max_connections`](Self::max_connections) | none | connections served at once |
+/// | [`read_timeout`](Self::read_timeout) | 60 s | one wait for bytes |
+/// | [`write_timeout`](Self::write_timeout) | 60 s | one wait for room inside `flush` |
+/// | [`linger`](Self::linger) | 1 s | the wait for unsent bytes when a connection closes |
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    options: Options,
+}
+
+impl Builder {
+    /// The name of the loop's threads.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = name.into();
+        self
+    }
+
+    /// How many pollers, 1 to 1024.
+    pub fn pollers(mut self, pollers: usize) -> Self {
+        self.options.pollers = pollers;
+        self
+    }
+
+    /// Where handlers run.
+    pub fn runner(mut self, runner: Runner) -> Self {
+        self.options.runner = runner;
+        self
+    }
+
+    /// How many handlers may run or be blocked at once, 1 to 1048576. At the cap, connections
+    /// queue; a freed place takes the oldest. Handlers that fill the cap and all wait for one
+    /// that is queued wait until their timeouts.
+    pub fn cap(mut self, handlers: usize) -> Self {
+        self.options.cap = u32::try_from(handlers).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// How many bytes of a connection may be unread before its socket is left alone. A wait for
+    /// more raises it for as long as it lasts.
+    pub fn input_limit(mut self, bytes: usize) -> Self {
+        self.options.input_limit = bytes;
+        self
+    }
+
+    /// The largest message, in bytes, and the most that a handler may wait for at once.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.options.max_message = bytes;
+        self
+    }
+
+    /// How many bytes are read from one socket before others have their turn.
+    pub fn read_budget(mut self, bytes: usize) -> Self {
+        self.options.read_budget = bytes;
+        self
+    }
+
+    /// How many connections are accepted before others have their turn.
+    pub fn accept_batch(mut self, connections: usize) -> Self {
+        self.options.accept_batch = connections;
+        self
+    }
+
+    /// How many messages of one connection are handled before others have their turn.
+    pub fn fair_share(mut self, messages: usize) -> Self {
+        self.options.fair_share = messages;
+        self
+    }
+
+    /// How many connections are served at once; those above are closed when they are accepted.
+    /// `None`: as many as there are descriptors.
+    pub fn max_connections(mut self, connections: Option<usize>) -> Self {
+        self.options.max_connections = connections;
+        self
+    }
+
+    /// How long one call may wait for bytes. `None`: for ever, also inside handlers, where waits
+    /// without an end can fill the cap.
+    pub fn read_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.options.read_timeout = timeout;
+        self
+    }
+
+    /// How long one `flush` may wait for room. `None`: for ever.
+    pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.options.write_timeout = timeout;
+        self
+    }
+
+    /// How long closing waits for bytes that were flushed and not yet taken by the kernel.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.options.linger = linger;
+        self
+    }
+
+    /// Options of every socket.
+    pub fn socket_options(mut self, socket: SocketOptions) -> Self {
+        self.options.socket = socket;
+        self
+    }
+
+    /// Makes the loop; its threads start.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says which value is out of its bounds, or what the system refused.
+    pub fn build(self) -> Result<EventLoop, BuildError> {
+        self.options.check()?;
+        let options = Arc::new(self.options);
+        let mode = match options.runner {
+            Runner::Auto => Mode::Auto,
+            Runner::Inline => Mode::Inline,
+            Runner::Pool(_) => Mode::Pool,
+        };
+        let host = Net::new(Arc::clone(&options))?;
+        // All that can fail comes before the first thread.
+        let parts: Vec<_> =
+            (0..options.pollers).map(|_| host.poller()).collect::<Result<_, _>>()?;
+        let sched = Arc::new(Scheduler::new(host, mode, options.cap, options.fair_share));
+        sched.host.set_scheduler(&sched);
+        for (shared, core) in parts {
+            sched.add(shared, core);
+        }
+        let owner = Arc::new(Owner { sched });
+        if mode == Mode::Auto {
+            let watched = Arc::clone(&owner.sched);
+            thread::Builder::new()
+                .name(format!("{}-watch", options.name))
+                .spawn(move || watchdog::run(&watched, Rules::new()))
+                .map_err(|error| BuildError::Threads(error.to_string()))?;
+        }
+        Ok(EventLoop { owner })
+    }
+}

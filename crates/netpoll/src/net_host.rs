@@ -1,0 +1,567 @@
+//! The scheduler's host: real pollers, sockets, connections and threads.
+
+#![allow(unsafe_code)] // Reading sockets is for the role's holder: each such place says why it is.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::*},
+    },
+    time::{Duration, Instant},
+};
+
+use poller::{
+    Batch, Event, Events, Poller, Slots, Token, Waker,
+    sys::{self, AcceptFailure, ThreadClock},
+};
+
+use crate::{
+    accept::Acceptor,
+    config::{BuildError, Options, Runner},
+    connection::inner::{Fill, Inner},
+    current,
+    sched::{At, Host, Mode, Outcome, Scheduler, Seat, Step, turn::Turn},
+    sync::{Mutex, lock},
+    watch::Rules,
+};
+
+/// Events taken from the kernel at once.
+const BATCH: usize = 256;
+/// How long accepting rests when descriptors have run out.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// What a poller's token stands for.
+pub(crate) enum Entry {
+    Connection(Weak<Inner>),
+    Listener(Arc<Acceptor>),
+}
+
+/// What other threads ask of a poller's driver.
+pub(crate) enum Command {
+    /// Run this connection's turn, which is claimed.
+    Run(Arc<Inner>),
+    /// Give back the block of this connection's input, if it is idle.
+    Tidy(Arc<Inner>),
+    /// Stop reading this connection, take it out of the table, and then call this.
+    Leave(Arc<Inner>, Box<dyn FnOnce() + Send>),
+    /// End every connection once no whole message is left of it, or at once.
+    Drain { at_once: bool },
+}
+
+/// What any thread may see of a poller.
+pub(crate) struct Shared {
+    pub(crate) poller: Poller,
+    waker: Waker,
+    pub(crate) slots: Slots<Entry>,
+    /// CPU clock of the thread that drives.
+    pub(crate) clock: Mutex<Option<ThreadClock>>,
+    /// The connection whose handler left flushed bytes queued.
+    pub(crate) queued: Mutex<Option<Arc<Inner>>>,
+}
+
+/// What moves with a poller's role.
+pub(crate) struct Core {
+    batch: Batch<Entry>,
+    events: Events,
+    cursor: usize,
+    /// Turns that are claimed and wait to be run here.
+    ready: VecDeque<Arc<Inner>>,
+    /// What stopped at a budget: looked at again after the next poll, which does not block.
+    again: Vec<Token>,
+    /// The ones of the last round.
+    walk: Vec<Token>,
+    /// Listeners that rest, and until when.
+    resting: Vec<(Instant, Token)>,
+    read_budget: usize,
+}
+
+impl Core {
+    /// In a handler of `inner` on the thread that drives it: reads its socket.
+    pub(crate) fn read_for(&mut self, inner: &Inner) {
+        // SAFETY: the core is lent to the holder of the role, and the caller has checked that it
+        // is the core of this connection's poller. An unpolled connection has no such core.
+        if inner.is_polled() && unsafe { inner.fill(self.read_budget, false) } == Fill::More {
+            self.again.push(inner.token());
+        }
+    }
+}
+
+/// What an event says, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    readable: bool,
+    writable: bool,
+    hung_up: bool,
+    /// Nothing but bytes was reported: a short read on TCP has drained the socket.
+    plain: bool,
+}
+
+impl Ready {
+    const AGAIN: Self = Self { readable: true, writable: false, hung_up: false, plain: false };
+
+    fn of(event: &Event) -> Self {
+        let hung_up = event.is_read_closed() || event.is_hangup() || event.is_error();
+        let plain = !hung_up && !event.is_priority();
+        Self {
+            readable: event.is_readable() || !plain,
+            writable: event.is_writable() || hung_up,
+            hung_up,
+            plain,
+        }
+    }
+}
+
+/// The host itself: what all pollers of a loop share.
+pub(crate) struct Net {
+    pub(crate) options: Arc<Options>,
+    /// The loop's own threads.
+    pool: gopool::Pool,
+    sched: OnceLock<Weak<Scheduler<Net>>>,
+    /// Connections that a service's callbacks run for.
+    served: AtomicUsize,
+    draining: AtomicBool,
+    next_seat: AtomicUsize,
+    /// Set once nothing is served any more, or closing was forced.
+    stopped: std::sync::Mutex<bool>,
+    changed: Condvar,
+    listeners: std::sync::Mutex<Vec<Registered>>,
+}
+
+/// A listener in a poller's table.
+struct Registered {
+    seat: Weak<Seat<Net>>,
+    token: Token,
+    acceptor: Weak<Acceptor>,
+}
+
+impl Net {
+    pub(crate) fn new(options: Arc<Options>) -> Result<Self, BuildError> {
+        // Section 5 of the design: one thread per handler that waits, one per poller, and one for
+        // a disconnect callback beside each.
+        let threads = options.cap as usize + 2 * options.pollers;
+        let pool = gopool::Pool::builder()
+            .name(options.name.clone())
+            .cap(threads)
+            .scale_threshold(1)
+            .queue_limit(threads.max(1024))
+            .build()
+            .map_err(|error| BuildError::Threads(error.to_string()))?;
+        Ok(Self {
+            options,
+            pool,
+            sched: OnceLock::new(),
+            served: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            next_seat: AtomicUsize::new(0),
+            stopped: std::sync::Mutex::new(false),
+            changed: Condvar::new(),
+            listeners: std::sync::Mutex::new(Vec::new()),
+        })
+    }
+
+    /// A poller's two parts.
+    pub(crate) fn poller(&self) -> Result<(Shared, Core), BuildError> {
+        let poller = Poller::new().map_err(BuildError::Poller)?;
+        let (slots, batch) = poller::slots(1 << 28);
+        let shared = Shared {
+            waker: poller.waker(),
+            poller,
+            slots,
+            clock: Mutex::new(None),
+            queued: Mutex::new(None),
+        };
+        let core = Core {
+            batch,
+            events: Events::with_capacity(BATCH),
+            cursor: 0,
+            ready: VecDeque::new(),
+            again: Vec::new(),
+            walk: Vec::new(),
+            resting: Vec::new(),
+            read_budget: self.options.read_budget,
+        };
+        Ok((shared, core))
+    }
+
+    pub(crate) fn set_scheduler(&self, sched: &Arc<Scheduler<Self>>) {
+        let _ = self.sched.set(Arc::downgrade(sched));
+    }
+
+    /// Whose turn it is to be given a connection.
+    pub(crate) fn next_seat(&self, sched: &Scheduler<Self>) -> Arc<Seat<Self>> {
+        let n = self.next_seat.fetch_add(1, Relaxed);
+        sched.seat(n)
+    }
+
+    /// Brings a thread to a turn that has a place already.
+    pub(crate) fn run_placed(&self, sched: &Arc<Scheduler<Self>>, work: Arc<Inner>) {
+        let sched = Arc::clone(sched);
+        // See `offer`.
+        let _ = self.pool.go(move || sched.run_placed(work));
+    }
+
+    // ---- listeners ---------------------------------------------------------------------------
+
+    pub(crate) fn add_listener(
+        &self,
+        seat: &Arc<Seat<Self>>,
+        token: Token,
+        acceptor: &Arc<Acceptor>,
+    ) {
+        let acceptor = Arc::downgrade(acceptor);
+        let registered = Registered { seat: Arc::downgrade(seat), token, acceptor };
+        lock_std(&self.listeners).push(registered);
+    }
+
+    /// Accepts no more. The listeners close as soon as their pollers let go of them.
+    pub(crate) fn remove_listeners(&self) {
+        let listeners = std::mem::take(&mut *lock_std(&self.listeners));
+        for Registered { seat, token, acceptor } in listeners {
+            let Some(seat) = seat.upgrade() else { continue };
+            if let Some(acceptor) = acceptor.upgrade() {
+                // It fails only where the listener was never registered.
+                let _ = seat.shared.poller.deregister(&acceptor.listener);
+            }
+            seat.shared.slots.remove(token);
+        }
+    }
+
+    // ---- counting what is served -------------------------------------------------------------
+
+    /// One more connection is served. False: there are too many, or the loop shuts down.
+    pub(crate) fn join(&self) -> bool {
+        let before = self.served.fetch_add(1, AcqRel);
+        let max = self.options.max_connections.unwrap_or(usize::MAX);
+        if before >= max || self.draining.load(Acquire) {
+            self.left();
+            return false;
+        }
+        true
+    }
+
+    /// One fewer.
+    pub(crate) fn left(&self) {
+        if self.served.fetch_sub(1, AcqRel) == 1 && self.draining.load(Acquire) {
+            self.stop();
+        }
+    }
+
+    pub(crate) fn served(&self) -> usize {
+        self.served.load(Acquire)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Acquire)
+    }
+
+    /// Nothing new is served from here on; what is there ends when it has nothing left to handle.
+    pub(crate) fn drain(&self, sched: &Scheduler<Self>, at_once: bool) {
+        // ORDERING: AcqRel together with `join`'s count: either `join` sees this, or this sees
+        // the count.
+        self.draining.swap(true, AcqRel);
+        std::sync::atomic::fence(SeqCst);
+        self.remove_listeners();
+        for seat in sched.seats() {
+            seat.send(self, Command::Drain { at_once });
+        }
+        if self.served() == 0 || at_once {
+            self.stop();
+        }
+    }
+
+    fn stop(&self) {
+        *lock_std(&self.stopped) = true;
+        self.changed.notify_all();
+        if let Some(sched) = self.sched.get().and_then(Weak::upgrade) {
+            sched.end();
+        }
+    }
+
+    /// Waits until nothing is served any more after a drain. False: not by the deadline.
+    pub(crate) fn wait_stopped(&self, deadline: Option<Instant>) -> bool {
+        let mut stopped = lock_std(&self.stopped);
+        while !*stopped {
+            stopped = match deadline {
+                None => self.changed.wait(stopped).unwrap_or_else(|e| e.into_inner()),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(sys::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    self.changed.wait_timeout(stopped, left).unwrap_or_else(|e| e.into_inner()).0
+                }
+            };
+        }
+        true
+    }
+
+    // ---- events ------------------------------------------------------------------------------
+
+    fn event(
+        &self,
+        seat: &Arc<Seat<Self>>,
+        core: &mut Core,
+        token: Token,
+        ready: Ready,
+    ) -> Step<Arc<Inner>> {
+        let inner = match core.batch.get(token) {
+            None => return Step::Again,
+            Some(Entry::Listener(acceptor)) => {
+                let acceptor = Arc::clone(acceptor);
+                self.accept(seat, core, token, &acceptor);
+                return Step::Again;
+            }
+            Some(Entry::Connection(inner)) => match inner.upgrade() {
+                Some(inner) => inner,
+                None => return Step::Again,
+            },
+        };
+        if ready.writable {
+            inner.on_writable();
+        }
+        let gone = ready.hung_up && inner.shared.life.hang_up();
+        if !inner.is_polled() || !ready.readable {
+            return Step::Again;
+        }
+        // SAFETY: `advance` has the core of this poller, so this thread holds its role, outside
+        // user code; and the token says that the connection is in its table.
+        let fill = unsafe { inner.fill(core.read_budget, ready.plain) };
+        if fill == Fill::More {
+            core.again.push(token);
+        }
+        if fill != Fill::Nothing && inner.turn.claim() {
+            return Step::Run(inner);
+        }
+        if gone && inner.is_served() && inner.shared.life.is_opened() {
+            return Step::Aside(inner);
+        }
+        Step::Again
+    }
+
+    fn accept(&self, seat: &Arc<Seat<Self>>, core: &mut Core, token: Token, acceptor: &Acceptor) {
+        for _ in 0..self.options.accept_batch {
+            match acceptor.accept() {
+                Ok(Some((fd, peer))) => {
+                    let Some(sched) = self.sched.get().and_then(Weak::upgrade) else { return };
+                    if !self.join() {
+                        continue;
+                    }
+                    let home = self.next_seat(&sched);
+                    match acceptor.admit(fd, peer, &sched, Arc::clone(&home)) {
+                        Ok(inner) if Arc::ptr_eq(&home, seat) => core.ready.push_back(inner),
+                        Ok(inner) => home.send(self, Command::Run(inner)),
+                        Err(_) => self.left(),
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => match sys::accept_failure(&error) {
+                    AcceptFailure::Connection => {}
+                    _ => {
+                        // Nothing can be accepted for now, and the edge is used up.
+                        if let Some(until) = sys::now().checked_add(ACCEPT_REST) {
+                            core.resting.push((until, token));
+                        }
+                        return;
+                    }
+                },
+            }
+        }
+        core.again.push(token);
+    }
+
+    fn drain_seat(&self, core: &mut Core, at_once: bool) {
+        let mut ready = Vec::new();
+        for entry in core.batch.iter() {
+            let Entry::Connection(inner) = entry else { continue };
+            let Some(inner) = inner.upgrade() else { continue };
+            let life = &inner.shared.life;
+            if at_once {
+                life.ask_to_close();
+                inner.wake_all();
+            } else {
+                life.drain();
+            }
+            if inner.is_served() && inner.turn.claim() {
+                ready.push(inner);
+            }
+        }
+        core.ready.extend(ready);
+    }
+}
+
+impl Host for Net {
+    type Core = Core;
+    type Shared = Shared;
+    type Work = Arc<Inner>;
+    type Command = Command;
+    type Watch = Rules;
+
+    fn advance(&self, seat: &Arc<Seat<Self>>, core: &mut Core) -> Step<Arc<Inner>> {
+        if let Some(event) = core.events.get(core.cursor) {
+            core.cursor += 1;
+            return self.event(seat, core, event.token(), Ready::of(&event));
+        }
+        if let Some(token) = core.walk.pop() {
+            return self.event(seat, core, token, Ready::AGAIN);
+        }
+        core.ready.pop_front().map_or(Step::Empty, Step::Run)
+    }
+
+    fn receive(&self, _: &Arc<Seat<Self>>, core: &mut Core, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Run(inner) => core.ready.push_back(inner),
+                Command::Tidy(inner) => {
+                    if inner.is_polled() {
+                        // SAFETY: this thread holds the role of the poller whose inbox this is.
+                        unsafe { inner.seal_input() };
+                    }
+                    // The turn's owner, now or when it rests, gives the sealed block back.
+                    if inner.is_served() && inner.turn.claim() {
+                        core.ready.push_back(inner);
+                    }
+                }
+                Command::Leave(inner, then) => {
+                    inner.deregister();
+                    then();
+                }
+                Command::Drain { at_once } => self.drain_seat(core, at_once),
+            }
+        }
+    }
+
+    fn finished(&self, core: &Core) -> bool {
+        core.ready.is_empty()
+    }
+
+    fn has_leftovers(&self, core: &Core) -> bool {
+        !core.again.is_empty() || !core.ready.is_empty()
+    }
+
+    fn poll(&self, seat: &Arc<Seat<Self>>, core: &mut Core, block: bool) {
+        core.batch.end();
+        core.cursor = 0;
+        let now = || sys::now();
+        let next = core.resting.iter().map(|&(until, _)| until).min();
+        let timeout = match next {
+            _ if !block => Some(Duration::ZERO),
+            None => None,
+            Some(until) => Some(until.saturating_duration_since(now())),
+        };
+        if seat.shared.poller.wait(&mut core.events, timeout).is_err() {
+            core.events.clear();
+        }
+        std::mem::swap(&mut core.walk, &mut core.again);
+        if next.is_some() {
+            let now = now();
+            let walk = &mut core.walk;
+            core.resting.retain(|&(until, token)| {
+                let rests = until > now;
+                if !rests {
+                    walk.push(token);
+                }
+                rests
+            });
+        }
+    }
+
+    fn wake(&self, seat: &Seat<Self>) {
+        // An eventfd cannot refuse 1: its counter is cleared long before it is full.
+        let _ = seat.shared.waker.wake();
+    }
+
+    fn offer(&self, sched: &Arc<Scheduler<Self>>, seat: Arc<Seat<Self>>) {
+        let sched = Arc::clone(sched);
+        // The pool refuses only after its end, which comes after the end of every role.
+        let _ = self.pool.go(move || sched.drive(seat));
+    }
+
+    fn turn(work: &Arc<Inner>) -> &Turn {
+        &work.turn
+    }
+
+    fn is_idle(&self, work: &Arc<Inner>) -> bool {
+        work.with_session(|session| session.as_ref().is_some_and(|session| session.is_idle()))
+    }
+
+    fn handle(&self, _: &At<Self>, work: &Arc<Inner>) -> Outcome {
+        current::running(work, || {
+            let step = |session: &mut Option<Box<dyn crate::connection::Session>>| {
+                session.as_mut().map_or(Outcome::Over, |session| session.step(work))
+            };
+            let outcome = work.with_session(step);
+            if outcome == Outcome::Over {
+                // What the user's service kept is dropped here, in the handler state.
+                let session = work.with_session(Option::take);
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
+            }
+            outcome
+        })
+    }
+
+    fn aside(&self, work: &Arc<Inner>) {
+        if let Some(callback) = work.on_disconnect.get() {
+            let handle = work.handle();
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(&handle)));
+        }
+    }
+
+    fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {
+        work.send_queued();
+        current::nothing_queued();
+        if !work.is_open() {
+            return work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
+        }
+        let is_empty = work.with_session(|s| s.as_ref().is_some_and(|s| s.is_empty()));
+        if !is_empty {
+            return;
+        }
+        // SAFETY: with the core, this thread holds the role of this connection's poller.
+        let sealed = at.with_core_of(|seat| work.lives_at(seat), |_| unsafe { work.seal_input() });
+        if sealed.is_some() {
+            work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
+        } else {
+            work.command(Command::Tidy(Arc::clone(work)));
+        }
+    }
+
+    fn later(&self, at: &At<Self>, work: Arc<Inner>) {
+        if at.sched.mode == Mode::Pool {
+            let Runner::Pool(pool) = &self.options.runner else { return };
+            let sched = Arc::clone(&at.sched);
+            let task = Arc::clone(&work);
+            if pool.try_go(move || sched.run_apart(task)).is_err() {
+                // The user's pool is full or closed. The connection cannot be served; its turn
+                // is run here for its last callbacks only.
+                work.give_up("the pool of the event loop's handlers refused a task".into());
+                at.sched.run_apart(work);
+            }
+            return;
+        }
+        // What was queued must not wait for the other connections.
+        work.send_queued();
+        current::nothing_queued();
+        let here = at.with_core_of(
+            |seat| work.lives_at(seat),
+            |core| core.ready.push_back(Arc::clone(&work)),
+        );
+        if here.is_none() {
+            work.command(Command::Run(Arc::clone(&work)));
+        }
+    }
+
+    fn seated(&self, seat: &Seat<Self>) {
+        *lock(&seat.shared.clock) = Some(ThreadClock::current());
+        current::take_queued(seat);
+    }
+
+    fn scope(&self, at: &At<Self>, f: impl FnOnce()) {
+        current::scope(at, f);
+    }
+}
+
+fn lock_std<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

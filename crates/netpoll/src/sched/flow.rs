@@ -1,0 +1,134 @@
+//! How much unread input a connection may hold: pausing at the limit, resuming below it.
+//!
+//! Two threads meet here: the driver, who reads the socket, and the reader, who consumes. A paused
+//! socket is not read although it may have bytes, and being edge-triggered it will not report them
+//! again by itself: whoever clears the pause re-arms it.
+//!
+//! - **F1** To pause: set `paused`, fence, look for room again. To resume: make room, fence, clear
+//!   `paused`; whoever clears it re-arms (or reads on, where it is the driver itself).
+//! - **F2** The pause is cleared by one side only: by swap.
+//! - **F3** A wait for more than the limit raises the limit, and resumes by the same rule; else the
+//!   bytes it waits for could never come.
+
+use crate::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Flow {
+    /// The configured limit, in bytes.
+    base: AtomicUsize,
+    /// The limit in force: `base`, or more while somebody waits for more.
+    limit: AtomicUsize,
+    /// The driver stopped reading and will not go on by itself.
+    paused: AtomicBool,
+    /// The user asked for a pause.
+    by_hand: AtomicBool,
+}
+
+impl Flow {
+    /// Reading may go on until `limit` bytes (at least 1) are held.
+    pub fn new(limit: usize) -> Self {
+        let limit = limit.max(1);
+        Self {
+            base: AtomicUsize::new(limit),
+            limit: AtomicUsize::new(limit),
+            paused: AtomicBool::new(false),
+            by_hand: AtomicBool::new(false),
+        }
+    }
+
+    /// Driver: how many bytes may be read now. 0: reading is paused, and will be re-armed.
+    ///
+    /// `occupied` tells what the buffer holds, loading the reader's counter afresh.
+    #[inline]
+    pub fn room(&self, occupied: impl Fn() -> usize) -> usize {
+        let room = || {
+            if self.by_hand.load(Acquire) {
+                0
+            } else {
+                self.limit.load(Acquire).saturating_sub(occupied())
+            }
+        };
+        loop {
+            let n = room();
+            if n > 0 {
+                return n;
+            }
+            // ORDERING: the fence orders this before the second look (F1).
+            self.paused.store(true, Relaxed);
+            if cfg!(netpoll_mutant = "pause_without_recheck") {
+                return 0;
+            }
+            fence(SeqCst);
+            if room() == 0 {
+                return 0;
+            }
+            // ORDERING: AcqRel: one of the two clears it (F2).
+            if !self.paused.swap(false, AcqRel) {
+                return 0; // The reader cleared it: it re-arms, and the socket reports again.
+            }
+        }
+    }
+
+    /// Reader: after a release that took the bytes held from `before` to `after`. True: the caller
+    /// must re-arm the socket.
+    #[inline]
+    #[must_use]
+    pub fn released(&self, before: usize, after: usize) -> bool {
+        let low = self.limit.load(Relaxed) / 2;
+        // Only the release that crosses the low mark can be the one that a pause waits for: the
+        // driver pauses above it.
+        before > low && after <= low && self.resume()
+    }
+
+    /// Clears a pause. True: the caller must re-arm the socket.
+    #[must_use]
+    pub fn resume(&self) -> bool {
+        fence(SeqCst);
+        // ORDERING: the fence orders this load behind the room that the caller made (F1); the swap
+        // decides who re-arms (F2).
+        self.paused.load(Relaxed) && self.paused.swap(false, AcqRel)
+    }
+
+    /// Reader: about to wait until `need` bytes are held. True: the caller must re-arm (F3).
+    #[must_use]
+    pub fn raise(&self, need: usize) -> bool {
+        if cfg!(netpoll_mutant = "wait_keeps_limit") {
+            return false;
+        }
+        if need > self.limit.load(Relaxed) {
+            self.limit.store(need, Release);
+        }
+        self.resume()
+    }
+
+    /// Reader: the wait for more is over; the configured limit is in force again.
+    #[inline]
+    pub fn restore(&self) {
+        let base = self.base.load(Relaxed);
+        if self.limit.load(Relaxed) != base {
+            self.limit.store(base, Release);
+        }
+    }
+
+    /// Pauses (`true`) or resumes reading by hand. True: the caller must re-arm the socket.
+    #[must_use]
+    pub fn pause_by_hand(&self, pause: bool) -> bool {
+        self.by_hand.store(pause, Release);
+        !pause && self.resume()
+    }
+
+    /// Whether reading stands still.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed) || self.by_hand.load(Relaxed)
+    }
+
+    /// The limit in force, in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+}

@@ -1,0 +1,534 @@
+//! Where handlers run: on the thread that read the bytes, and nobody waits behind them.
+//!
+//! Driving a poller is a [role](role), held by one thread at a time. Its holder waits in the
+//! kernel, reads ready sockets, and runs handlers itself, in the HANDLER state. A handler that is
+//! about to wait inside the library passes the role on first ([`At::hand_over`]); from one that
+//! blocks or burns unseen, the [watchdog] takes it. A thread that finds on return that the role is
+//! gone finishes what it owns and becomes a spare.
+//!
+//! | file | protocol |
+//! |---|---|
+//! | `role.rs` | who drives a poller |
+//! | `turn.rs` | who runs a connection's handlers |
+//! | `places.rs` | the cap on handlers, and the queue at the cap |
+//! | `slot.rs` | waiting and waking |
+//! | `flow.rs` | pausing input at its limit |
+//! | `watchdog.rs` | taking the role from handlers that block unseen |
+//! | this file | how a thread goes through them |
+//!
+//! Nothing here knows sockets: the [`Host`] does. The models in `tests/loom.rs` bring a simulated
+//! kernel as their host, and so run the code that ships.
+
+#![allow(unsafe_code)] // The core of a seat, which belongs to the holder of its role.
+#![allow(unreachable_pub)] // Public for the models alone.
+
+pub mod flow;
+pub mod places;
+pub mod role;
+pub mod slot;
+pub mod turn;
+pub mod watchdog;
+
+use std::{cell::Cell, fmt, sync::Arc};
+
+use self::{
+    places::Places,
+    role::{Hold, Role},
+    turn::Turn,
+};
+use crate::sync::{
+    Mutex,
+    atomic::{
+        AtomicBool, AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+    cell::UnsafeCell,
+    lock,
+};
+
+/// What a thread finds when it takes the next thing off its core.
+#[derive(Debug)]
+pub enum Step<W> {
+    /// A turn was claimed: its handlers are to be run.
+    Run(W),
+    /// User code that needs neither turn nor place: it is run in the HANDLER state at once.
+    Aside(W),
+    /// Something was dealt with; look again.
+    Again,
+    /// Nothing is left.
+    Empty,
+}
+
+/// What one step of a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A message was handled; there may be more.
+    More,
+    /// There is nothing to handle.
+    Nothing,
+    /// The turn is not given back: the connection is over, or somebody else continues it.
+    Over,
+}
+
+/// The world around the scheduler: sockets and handlers in a program, a model in a test.
+pub trait Host: Send + Sync + Sized + 'static {
+    /// What moves with a poller's role.
+    type Core: Send;
+    /// What any thread may see of a poller.
+    type Shared: Send + Sync;
+    /// What a turn belongs to: a connection. Cheap to clone.
+    type Work: Clone + Send + Sync + 'static;
+    /// What other threads ask of a poller's driver.
+    type Command: Send;
+
+    /// DRIVING: takes one thing off the core and deals with it.
+    fn advance(&self, seat: &Arc<Seat<Self>>, core: &mut Self::Core) -> Step<Self::Work>;
+    /// DRIVING: takes over what other threads asked for.
+    fn receive(&self, seat: &Arc<Seat<Self>>, core: &mut Self::Core, commands: Vec<Self::Command>);
+    /// DRIVING: nothing is left to do, and the scheduler is ending: may this role end?
+    fn finished(&self, core: &Self::Core) -> bool;
+    /// DRIVING: must polling not block, because something stopped at a budget?
+    fn has_leftovers(&self, core: &Self::Core) -> bool;
+    /// ASLEEP: waits in the kernel for events, or only looks.
+    fn poll(&self, seat: &Arc<Seat<Self>>, core: &mut Self::Core, block: bool);
+    /// Wakes the poller out of the kernel.
+    fn wake(&self, seat: &Seat<Self>);
+    /// Brings a thread to `Scheduler::drive` for this seat.
+    fn offer(&self, sched: &Arc<Scheduler<Self>>, seat: Arc<Seat<Self>>);
+
+    /// The turn of a piece of work.
+    fn turn(work: &Self::Work) -> &Turn;
+    /// Turn owned, any state: a quick look that there is surely nothing to handle.
+    fn is_idle(&self, work: &Self::Work) -> bool;
+    /// Turn owned, HANDLER: one step of user code.
+    fn handle(&self, at: &At<Self>, work: &Self::Work) -> Outcome;
+    /// HANDLER: what `Step::Aside` asked for.
+    fn aside(&self, work: &Self::Work);
+    /// Turn owned, before it is given back; DRIVING, with the core, where this thread drives.
+    fn rest(&self, at: &At<Self>, work: &Self::Work);
+    /// Turn owned: its fair share is used up. It is to be run again behind the others.
+    fn later(&self, at: &At<Self>, work: Self::Work);
+
+    /// The calling thread begins to drive this seat.
+    fn seated(&self, seat: &Seat<Self>);
+    /// Runs `f` with `at` as the calling thread's place in the world.
+    fn scope(&self, at: &At<Self>, f: impl FnOnce());
+    /// The watchdog's clock and rules.
+    type Watch: watchdog::Watch<Self>;
+}
+
+/// One poller: its role, and what the role guards.
+pub struct Seat<H: Host> {
+    /// Who drives.
+    pub role: Role,
+    core: UnsafeCell<H::Core>,
+    /// Set by who filled the inbox; cleared before the inbox is read.
+    called: AtomicBool,
+    inbox: Mutex<Vec<H::Command>>,
+    /// What the host keeps of this poller for any thread.
+    pub shared: H::Shared,
+}
+
+// SAFETY: `core` is the only part that is not Sync by itself. It is touched only in
+// `At::with_core` and `Scheduler::sleep`, by the holder of the role, in DRIVING or ASLEEP (R2),
+// and the role changes hands with release and acquire; `H::Core: Send`.
+unsafe impl<H: Host> Sync for Seat<H> {}
+
+impl<H: Host> fmt::Debug for Seat<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl<H: Host> Seat<H> {
+    fn new(shared: H::Shared, core: H::Core) -> Self {
+        Self {
+            role: Role::vacant(),
+            core: UnsafeCell::new(core),
+            called: AtomicBool::new(false),
+            inbox: Mutex::new(Vec::new()),
+            shared,
+        }
+    }
+
+    /// Leaves a command for whoever drives, and wakes it if it sleeps.
+    pub fn send(&self, host: &H, command: H::Command) {
+        lock(&self.inbox).push(command);
+        self.call(host);
+    }
+
+    /// Makes whoever drives look at its inbox, and at whether the scheduler is ending.
+    pub fn call(&self, host: &H) {
+        // ORDERING: release, for the swap in `answer`; `wants_wake` fences between this store and
+        // its look at the role (R5).
+        self.called.store(true, Release);
+        if self.role.wants_wake() {
+            host.wake(self);
+        }
+    }
+
+    /// Was anything left? Clears the flag, so that it is cleared before the inbox is read.
+    fn answer(&self) -> bool {
+        // ORDERING: the plain load spares the common case the swap; it is ordered behind ASLEEP by
+        // the fence in `Role::sleep`.
+        self.called.load(Relaxed) && self.called.swap(false, AcqRel)
+    }
+}
+
+/// Figures that show the scheduler at work; they only grow.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Roles that a handler's thread passed on before it waited.
+    pub handovers: std::sync::atomic::AtomicU64,
+    /// Roles that the watchdog took.
+    pub rescues: std::sync::atomic::AtomicU64,
+    /// Times the watchdog was woken from its sleep.
+    pub watchdog_wakes: std::sync::atomic::AtomicU64,
+}
+
+/// Where the handlers of a scheduler run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On the thread that drives; the role is passed on before every wait.
+    Auto,
+    /// On the thread that drives, and they promise never to wait.
+    Inline,
+    /// On threads that never drive: the host brings them to `Scheduler::run_apart`.
+    Pool,
+}
+
+/// All pollers of one event loop, and what their threads share.
+pub struct Scheduler<H: Host> {
+    /// The world around.
+    pub host: H,
+    /// Where handlers run.
+    pub mode: Mode,
+    /// The cap on handlers.
+    pub places: Places<H::Work>,
+    /// Messages of one connection that are handled in a row while others wait.
+    share: usize,
+    seats: Mutex<Vec<Arc<Seat<H>>>>,
+    /// Roles that have not ended.
+    live: AtomicUsize,
+    ending: AtomicBool,
+    /// See `watchdog.rs`.
+    pub(crate) dog: watchdog::Bed,
+    /// See [`Counters`].
+    pub counters: Counters,
+}
+
+impl<H: Host> fmt::Debug for Scheduler<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("mode", &self.mode)
+            .field("live", &self.live)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Host> Scheduler<H> {
+    /// A scheduler without pollers. `share` is at least 1.
+    pub fn new(host: H, mode: Mode, cap: u32, share: usize) -> Self {
+        Self {
+            host,
+            mode,
+            places: Places::new(cap),
+            share: share.max(1),
+            seats: Mutex::new(Vec::new()),
+            live: AtomicUsize::new(0),
+            ending: AtomicBool::new(false),
+            dog: watchdog::Bed::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Adds a poller and offers its role.
+    pub fn add(self: &Arc<Self>, shared: H::Shared, core: H::Core) -> Arc<Seat<H>> {
+        let seat = Arc::new(Seat::new(shared, core));
+        lock(&self.seats).push(Arc::clone(&seat));
+        self.live.fetch_add(1, AcqRel);
+        self.host.offer(self, Arc::clone(&seat));
+        seat
+    }
+
+    /// The pollers as of now.
+    pub fn seats(&self) -> Vec<Arc<Seat<H>>> {
+        lock(&self.seats).clone()
+    }
+
+    /// One of the pollers: the `n`th, counting around.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn seat(&self, n: usize) -> Arc<Seat<H>> {
+        let seats = lock(&self.seats);
+        Arc::clone(&seats[n % seats.len()])
+    }
+
+    /// Lets every role end as soon as its host finds it finished.
+    pub fn end(&self) {
+        self.ending.store(true, Release);
+        for seat in self.seats() {
+            seat.call(&self.host);
+        }
+        self.dog.rouse();
+    }
+
+    /// Whether [`Scheduler::end`] was called.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Acquire)
+    }
+
+    /// Whether every role has ended.
+    pub fn has_ended(&self) -> bool {
+        self.live.load(Acquire) == 0
+    }
+
+    /// Takes the vacant role of `seat`, drives until it is lost or ends, and finishes what this
+    /// thread then still owns.
+    pub fn drive(self: &Arc<Self>, seat: Arc<Seat<H>>) {
+        let hold = seat.role.take();
+        self.host.seated(&seat);
+        let at = At::new(Arc::clone(self), Some((seat, hold)));
+        self.host.scope(&at, || {
+            while let Some(step) = at.with_core(|seat, core| self.host.advance(seat, core)) {
+                match step {
+                    Step::Run(work) => at.start(work),
+                    Step::Aside(work) => at.in_handler(|| self.host.aside(&work)),
+                    Step::Again => {}
+                    Step::Empty => {
+                        // No place is held in the kernel.
+                        at.settle();
+                        self.sleep(&at);
+                    }
+                }
+            }
+            at.settle();
+        });
+    }
+
+    /// Runs one turn on a thread that drives nothing. Whoever brings the thread bounds how many.
+    pub fn run_apart(self: &Arc<Self>, work: H::Work) {
+        let at = At::new(Arc::clone(self), None);
+        self.host.scope(&at, || at.run(work));
+    }
+
+    /// Runs a turn that was given a place, on a thread that drives nothing, and gives it back.
+    pub fn run_placed(self: &Arc<Self>, work: H::Work) {
+        let at = At::new(Arc::clone(self), None);
+        at.place.set(true);
+        self.host.scope(&at, || {
+            at.run(work);
+            at.settle();
+        });
+    }
+
+    /// DRIVING → the kernel → DRIVING, or the end.
+    fn sleep(&self, at: &At<H>) {
+        let Some((seat, hold)) = at.role.take() else { return };
+        let (finished, leftovers) = seat.core.with_mut(|core| {
+            // SAFETY: `hold` says that this thread drives (R2); no other reference to the core is
+            // alive, since `with_core` lends it only for the length of a call.
+            let core = unsafe { &mut *core };
+            (self.host.finished(core), self.host.has_leftovers(core))
+        });
+        if finished && self.is_ending() && !seat.called.load(Acquire) {
+            seat.role.end(hold);
+            if self.live.fetch_sub(1, AcqRel) == 1 {
+                self.dog.rouse();
+            }
+            return;
+        }
+        seat.role.sleep(&hold);
+        let called = !cfg!(netpoll_mutant = "sleep_without_recheck") && seat.answer();
+        seat.core.with_mut(|core| {
+            // SAFETY: as above, in ASLEEP (R2).
+            self.host.poll(&seat, unsafe { &mut *core }, !called && !leftovers);
+        });
+        seat.role.awake(&hold);
+        self.dog.look(&self.counters);
+        if called | seat.answer() {
+            let commands = std::mem::take(&mut *lock(&seat.inbox));
+            // SAFETY: as above, in DRIVING (R2).
+            seat.core.with_mut(|core| self.host.receive(&seat, unsafe { &mut *core }, commands));
+        }
+        at.role.set(Some((seat, hold)));
+    }
+}
+
+/// What a thread has while it works for a scheduler: perhaps a role, perhaps a place.
+pub struct At<H: Host> {
+    /// The scheduler.
+    pub sched: Arc<Scheduler<H>>,
+    role: Cell<Option<(Arc<Seat<H>>, Hold)>>,
+    place: Cell<bool>,
+}
+
+impl<H: Host> fmt::Debug for At<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("At").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<H: Host> At<H> {
+    fn new(sched: Arc<Scheduler<H>>, role: Option<(Arc<Seat<H>>, Hold)>) -> Self {
+        Self { sched, role: Cell::new(role), place: Cell::new(false) }
+    }
+
+    /// Lends the core, in DRIVING. Nothing where this thread holds no role.
+    ///
+    /// Not to be called in the HANDLER state: see [`At::aside_from_handler`].
+    #[inline]
+    fn with_core<R>(&self, f: impl FnOnce(&Arc<Seat<H>>, &mut H::Core) -> R) -> Option<R> {
+        // Out of the cell while the core is lent: a second borrow finds no role.
+        let (seat, hold) = self.role.take()?;
+        // SAFETY: this thread holds the role, in DRIVING (R2): `in_handler` is the only way into
+        // HANDLER, it takes the role back by `leave`, and `aside_from_handler` goes through that
+        // as well.
+        let result = seat.core.with_mut(|core| f(&seat, unsafe { &mut *core }));
+        self.role.set(Some((seat, hold)));
+        Some(result)
+    }
+
+    /// In the HANDLER state of a seat that `which` accepts: leaves it, lends the core, enters
+    /// again. Nothing where this thread does not drive such a seat, or has just lost it.
+    pub fn aside_from_handler<R>(
+        &self,
+        which: impl FnOnce(&Arc<Seat<H>>) -> bool,
+        f: impl FnOnce(&mut H::Core) -> R,
+    ) -> Option<R> {
+        if !self.drives(which) {
+            return None;
+        }
+        self.leave();
+        let result = self.with_core(|_, core| f(core));
+        self.enter();
+        result
+    }
+
+    /// DRIVING: lends the core of the seat that this thread drives, if `which` accepts it.
+    pub fn with_core_of<R>(
+        &self,
+        which: impl FnOnce(&Arc<Seat<H>>) -> bool,
+        f: impl FnOnce(&mut H::Core) -> R,
+    ) -> Option<R> {
+        if self.drives(which) { self.with_core(|_, core| f(core)) } else { None }
+    }
+
+    /// Whether this thread holds the role of a seat that `which` accepts, as far as it knows.
+    fn drives(&self, which: impl FnOnce(&Arc<Seat<H>>) -> bool) -> bool {
+        self.peek_role(|seat, _| which(seat)).unwrap_or(false)
+    }
+
+    /// The seat that this thread drives, as far as it knows.
+    pub fn seat(&self) -> Option<Arc<Seat<H>>> {
+        self.peek_role(|seat, _| Arc::clone(seat))
+    }
+
+    /// In the HANDLER state: whether the role has surely not been taken yet.
+    pub fn keeps_role(&self) -> bool {
+        self.peek_role(|seat, hold| seat.role.is_kept(hold)).unwrap_or(false)
+    }
+
+    fn peek_role<R>(&self, f: impl FnOnce(&Arc<Seat<H>>, &Hold) -> R) -> Option<R> {
+        let role = self.role.take()?;
+        let result = f(&role.0, &role.1);
+        self.role.set(Some(role));
+        Some(result)
+    }
+
+    /// Runs user code: in the HANDLER state where this thread holds a role.
+    #[inline]
+    fn in_handler<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.enter();
+        let result = f();
+        self.leave();
+        result
+    }
+
+    #[inline]
+    fn enter(&self) {
+        if let Some((seat, mut hold)) = self.role.take() {
+            seat.role.enter(&mut hold);
+            self.role.set(Some((seat, hold)));
+        }
+    }
+
+    #[inline]
+    fn leave(&self) {
+        if let Some((seat, hold)) = self.role.take() {
+            if let Some(hold) = seat.role.leave(hold) {
+                self.role.set(Some((seat, hold)));
+            }
+        }
+    }
+
+    /// In a handler, before any wait: passes the role on, if this thread still has it.
+    pub fn hand_over(&self) {
+        if let Some((seat, hold)) = self.role.take() {
+            if seat.role.pass(hold) {
+                // ORDERING: counts only.
+                self.sched.counters.handovers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.sched.host.offer(&self.sched, seat);
+            }
+        }
+    }
+
+    /// A claimed turn: runs it if there is a place, queues it otherwise.
+    #[inline]
+    fn start(&self, work: H::Work) {
+        if self.sched.mode == Mode::Pool {
+            return self.sched.host.later(self, work);
+        }
+        if self.place.get() {
+            return self.run(work);
+        }
+        if let Some(work) = self.sched.places.take_or_queue(work) {
+            self.place.set(true);
+            self.run(work);
+        }
+    }
+
+    /// Gives the place back, after running what queued for it, oldest first.
+    #[inline]
+    fn settle(&self) {
+        while self.place.get() {
+            match self.sched.places.give_back() {
+                Some(work) => self.run(work),
+                None => self.place.set(false),
+            }
+        }
+    }
+
+    /// Runs a turn until nothing is left to handle. Its owner has a place, and perhaps the role.
+    fn run(&self, work: H::Work) {
+        let host = &self.sched.host;
+        let turn = H::turn(&work);
+        let mut share = self.sched.share;
+        loop {
+            if !cfg!(netpoll_mutant = "mark_cleared_late") {
+                turn.begin();
+            }
+            while !host.is_idle(&work) {
+                match self.in_handler(|| host.handle(self, &work)) {
+                    Outcome::More => {}
+                    Outcome::Nothing => break,
+                    Outcome::Over => return,
+                }
+                share -= 1;
+                if share == 0 {
+                    return host.later(self, work);
+                }
+            }
+            if cfg!(netpoll_mutant = "mark_cleared_late") {
+                turn.begin();
+            }
+            host.rest(self, &work);
+            if turn.finish() {
+                return;
+            }
+        }
+    }
+}

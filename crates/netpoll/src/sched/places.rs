@@ -1,0 +1,144 @@
+//! The cap on handlers that run or are blocked: places, and the queue of those without one.
+//!
+//! One word counts both: `queued << 32 | taken`. A place is taken and given back by one
+//! compare-exchange while nobody queues, which is the case on the path of a request; the lock is
+//! for the queue alone.
+//!
+//! - **P1** `taken <= cap`, except after the cap was lowered, until enough have been given back.
+//! - **P2** `queued > 0` only while `taken >= cap`: checking the cap and joining the queue is one
+//!   compare-exchange, so nobody queues beside a free place.
+//! - **P3** `queued` grows and shrinks under the lock, together with the queue itself.
+//! - **P4** Who gives a place back while somebody queues keeps it and runs the oldest instead.
+
+use std::collections::VecDeque;
+
+use crate::sync::{
+    Mutex,
+    atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+    lock,
+};
+
+const QUEUED: u64 = 1 << 32;
+const TAKEN: u64 = QUEUED - 1;
+
+/// See the module's text. `W` is what waits for a place.
+#[derive(Debug)]
+pub struct Places<W> {
+    word: AtomicU64,
+    cap: AtomicU32,
+    queue: Mutex<VecDeque<W>>,
+}
+
+impl<W> Places<W> {
+    /// All `cap` places free.
+    pub fn new(cap: u32) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            cap: AtomicU32::new(cap.max(1)),
+            queue: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Takes a place if one is free.
+    #[inline]
+    #[must_use]
+    pub fn take(&self) -> bool {
+        let mut word = self.word.load(Acquire);
+        while word & TAKEN < u64::from(self.cap.load(Relaxed)) {
+            match self.word.compare_exchange(word, word + 1, AcqRel, Acquire) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Takes a place, or queues `work` for one. Gives the work back where a place was had.
+    #[must_use]
+    pub fn take_or_queue(&self, work: W) -> Option<W> {
+        if self.take() {
+            return Some(work);
+        }
+        #[cfg(netpoll_mutant = "queue_in_two_steps")]
+        {
+            let mut queue = lock(&self.queue);
+            self.word.fetch_add(QUEUED, AcqRel);
+            queue.push_back(work);
+            None
+        }
+        #[cfg(not(netpoll_mutant = "queue_in_two_steps"))]
+        {
+            let mut queue = lock(&self.queue);
+            let mut word = self.word.load(Acquire);
+            loop {
+                let free = word & TAKEN < u64::from(self.cap.load(Relaxed));
+                let next = if free { word + 1 } else { word + QUEUED };
+                // P2: the same compare-exchange that finds the cap full joins the queue.
+                match self.word.compare_exchange(word, next, AcqRel, Acquire) {
+                    Ok(_) if free => return Some(work),
+                    Ok(_) => break,
+                    Err(now) => word = now,
+                }
+            }
+            queue.push_back(work);
+            None
+        }
+    }
+
+    /// Gives a place back, or keeps it for the oldest in the queue, which the caller now runs.
+    #[must_use]
+    pub fn give_back(&self) -> Option<W> {
+        let mut word = self.word.load(Acquire);
+        loop {
+            let over = word & TAKEN > u64::from(self.cap.load(Relaxed));
+            if word < QUEUED || over {
+                match self.word.compare_exchange(word, word - 1, AcqRel, Acquire) {
+                    Ok(_) => return None,
+                    Err(now) => word = now,
+                }
+                continue;
+            }
+            let mut queue = lock(&self.queue);
+            if let Some(work) = queue.pop_front() {
+                self.word.fetch_sub(QUEUED, AcqRel);
+                return Some(work);
+            }
+            // Somebody else took the last of the queue between the load and the lock (P3).
+            drop(queue);
+            word = self.word.load(Acquire);
+        }
+    }
+
+    /// Changes the cap. Handlers that run are not disturbed. Gives back those of the queue that
+    /// have a place now: the caller sees to it that they run.
+    #[must_use]
+    pub fn set_cap(&self, cap: u32) -> Vec<W> {
+        self.cap.store(cap.max(1), Release);
+        let mut started = Vec::new();
+        let mut queue = lock(&self.queue);
+        while !queue.is_empty() && self.take() {
+            // P3: under the lock, queue and count move together.
+            self.word.fetch_sub(QUEUED, AcqRel);
+            started.extend(queue.pop_front());
+        }
+        started
+    }
+
+    /// Places taken now.
+    pub fn taken(&self) -> usize {
+        (self.word.load(Relaxed) & TAKEN) as usize
+    }
+
+    /// How many wait for a place now.
+    pub fn queued(&self) -> usize {
+        (self.word.load(Relaxed) >> 32) as usize
+    }
+
+    /// How many may run or be blocked at once.
+    pub fn cap(&self) -> usize {
+        self.cap.load(Relaxed) as usize
+    }
+}

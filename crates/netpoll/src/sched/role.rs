@@ -1,0 +1,199 @@
+//! The driver role of one poller: who may touch its epoll batch, and who takes it over.
+//!
+//! One word, `epoch << 3 | state`. Exactly one thread holds the role at a time, as a [`Hold`],
+//! which cannot be copied. What the role guards (the batch, its cursor, the slots, the write side
+//! of the input buffer of every connection of that poller) is called its *core*.
+//!
+//! ```text
+//!  VACANT ──take──▶ DRIVING ──sleep──▶ ASLEEP          epochs grow at take, enter and
+//!    ▲               │  ▲ ▲──awake──────┘              vacate, so that a look that sees
+//!    │          enter│  │leave (compare-exchange)      the same epoch twice saw the same
+//!    │               ▼  │                              handler, and a late return fails
+//!    └──pass,seize──HANDLER         DRIVING ──end──▶ ENDED
+//! ```
+//!
+//! Invariants:
+//!
+//! - **R1** Only the holder writes the word, except for `seize`, and only by compare-exchange out
+//!   of HANDLER. In every other state the word belongs to the holder, who stores it.
+//! - **R2** The core is touched in DRIVING and ASLEEP only, by the holder. In HANDLER user code
+//!   runs, and the core may change hands at any moment.
+//! - **R3** Leaving HANDLER, in whatever direction, is a compare-exchange against the epoch that
+//!   this thread entered with. Where it fails, the role was taken: the [`Hold`] is gone.
+//! - **R4** A vacated role is offered by whoever vacated it, exactly once, and taken exactly once.
+//! - **R5** Before the kernel, the holder stores ASLEEP, fences, and looks at its inbox once more;
+//!   who fills an inbox fences, and then wakes a poller that is ASLEEP.
+
+use crate::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+
+const STATE_BITS: u32 = 3;
+const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
+
+/// What the thread that holds the role is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum State {
+    /// Reading sockets, taking events off the batch.
+    Driving = 0,
+    /// Running user code, which may last.
+    Handler = 1,
+    /// Nobody: the role is on offer.
+    Vacant = 2,
+    /// Waiting in the kernel.
+    Asleep = 3,
+    /// Never driven again.
+    Ended = 4,
+}
+
+/// One look at a role from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look(u64);
+
+impl Look {
+    fn of(epoch: u64, state: State) -> Self {
+        Self(epoch << STATE_BITS | state as u64)
+    }
+
+    /// The state at the moment of the look.
+    pub fn state(self) -> State {
+        match self.0 & STATE_MASK {
+            0 => State::Driving,
+            1 => State::Handler,
+            2 => State::Vacant,
+            3 => State::Asleep,
+            _ => State::Ended,
+        }
+    }
+
+    fn epoch(self) -> u64 {
+        self.0 >> STATE_BITS
+    }
+}
+
+/// Proof that this thread holds the role. It is consumed by whatever may lose it.
+#[derive(Debug)]
+pub struct Hold {
+    epoch: u64,
+}
+
+/// The word itself. See the module's text for who may do what.
+#[derive(Debug)]
+pub struct Role {
+    word: AtomicU64,
+}
+
+impl Role {
+    /// A role that is vacant and waits for its first [`Role::take`].
+    pub fn vacant() -> Self {
+        Self { word: AtomicU64::new(Look::of(0, State::Vacant).0) }
+    }
+
+    /// Vacant → driving. To be called once per vacancy, by whoever the offer reached (R4).
+    pub fn take(&self) -> Hold {
+        // ORDERING: Acquire pairs with the release half of the compare-exchange in `vacate`: what
+        // the last holder did to the core is visible.
+        let seen = Look(self.word.load(Acquire));
+        debug_assert_eq!(seen.state(), State::Vacant, "R4: an offer is taken once");
+        let hold = Hold { epoch: seen.epoch() + 1 };
+        self.store(&hold, State::Driving);
+        hold
+    }
+
+    /// Driving → handler: from here on the core may change hands.
+    #[inline]
+    pub fn enter(&self, hold: &mut Hold) {
+        hold.epoch += 1;
+        self.store(hold, State::Handler);
+    }
+
+    /// Handler → driving, or nothing where the role was taken meanwhile (R3).
+    #[inline]
+    pub fn leave(&self, hold: Hold) -> Option<Hold> {
+        let from = Look::of(hold.epoch, State::Handler).0;
+        let to = Look::of(hold.epoch, State::Driving).0;
+        // ORDERING: nobody has touched the core since `enter` if this succeeds, so it need not
+        // acquire anything; AcqRel keeps the core's accesses that follow behind it.
+        self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok().then_some(hold)
+    }
+
+    /// Handler → vacant by the handler's own thread. True: the caller must offer the role (R4).
+    #[cfg(not(netpoll_mutant = "pass_without_cas"))]
+    #[must_use]
+    pub fn pass(&self, hold: Hold) -> bool {
+        self.vacate(Look::of(hold.epoch, State::Handler))
+    }
+
+    /// The mistake of storing the word on the way out.
+    #[cfg(netpoll_mutant = "pass_without_cas")]
+    pub fn pass(&self, hold: Hold) -> bool {
+        self.word.store(Look::of(hold.epoch + 1, State::Vacant).0, Release);
+        true
+    }
+
+    /// Handler → vacant by the watchdog, if nothing happened since its look. True: the caller must
+    /// offer the role (R4).
+    #[must_use]
+    pub fn seize(&self, seen: Look) -> bool {
+        seen.state() == State::Handler && self.vacate(seen)
+    }
+
+    fn vacate(&self, from: Look) -> bool {
+        let to = Look::of(from.epoch() + 1, State::Vacant);
+        // ORDERING: release, for whoever takes the role next: `take` acquires it.
+        self.word.compare_exchange(from.0, to.0, AcqRel, Relaxed).is_ok()
+    }
+
+    /// Driving → asleep. The caller looks at its inbox once more before it blocks (R5).
+    #[inline]
+    pub fn sleep(&self, hold: &Hold) {
+        self.store(hold, State::Asleep);
+        // ORDERING: pairs with the fence in `wants_wake`: either the filler of the inbox sees
+        // ASLEEP, or this thread sees what it filled in.
+        #[cfg(not(netpoll_mutant = "sleep_without_fence"))]
+        fence(SeqCst);
+    }
+
+    /// Asleep → driving. The fence pairs with the watchdog's before it goes to sleep: either it
+    /// sees that this poller drives, or the caller, who looks next, sees its flag.
+    #[inline]
+    pub fn awake(&self, hold: &Hold) {
+        self.store(hold, State::Driving);
+        #[cfg(not(netpoll_mutant = "awake_without_fence"))]
+        fence(SeqCst);
+    }
+
+    /// Driving → ended.
+    pub fn end(&self, hold: Hold) {
+        self.store(&hold, State::Ended);
+    }
+
+    /// After filling the poller's inbox: must it be woken? (R5)
+    pub fn wants_wake(&self) -> bool {
+        fence(SeqCst);
+        // ORDERING: the fence orders this load after the filling of the inbox; nothing is read
+        // through the word.
+        Look(self.word.load(Relaxed)).state() == State::Asleep
+    }
+
+    /// In the handler state: whether nobody has taken the role from `hold` so far.
+    pub fn is_kept(&self, hold: &Hold) -> bool {
+        // ORDERING: Acquire only to keep later accesses behind it; callers that need more fence.
+        self.word.load(Acquire) == Look::of(hold.epoch, State::Handler).0
+    }
+
+    /// What the role looks like now.
+    pub fn look(&self) -> Look {
+        Look(self.word.load(Acquire))
+    }
+
+    #[inline]
+    fn store(&self, hold: &Hold, state: State) {
+        // ORDERING: release, for `seize` followed by `take`: the next holder sees the core as
+        // this one left it when it entered its handler.
+        self.word.store(Look::of(hold.epoch, state).0, Release);
+    }
+}

@@ -1,0 +1,129 @@
+//! The watchdog takes the role from handlers that block or burn where the library cannot see it.
+//!
+//! It looks seldom while all is well. A look that finds a handler is followed by a second one
+//! soon after; the same epoch twice means that one handler ran all the while, and its role is
+//! taken, if the host's rules ([`Watch::may_take`]) agree. While all pollers sleep it goes to
+//! sleep itself, and costs nothing.
+//!
+//! - **G1** Before it sleeps it sets its flag, fences, and looks at all roles again. A poller that
+//!   wakes stores DRIVING, fences, and looks at the flag. One of the two sees the other.
+//! - **G2** It ends when every role has ended, not when the end is asked for: until then a handler
+//!   may still need rescue.
+
+use std::sync::Arc;
+
+use super::{
+    Counters, Host, Scheduler, Seat,
+    role::{Look, State},
+};
+use crate::sync::{
+    Mutex,
+    atomic::{
+        AtomicBool,
+        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+        fence,
+    },
+    lock, thread,
+};
+
+/// The host's clock and rules.
+pub trait Watch<H: Host>: Sized {
+    /// Sleeps until the next look is due: `soon` when a handler is suspected.
+    fn pause(&mut self, soon: bool);
+    /// The same handler was seen at two looks: is its role to be taken now?
+    fn may_take(&mut self, seat: &Arc<Seat<H>>, seen: Look) -> bool;
+    /// Its role was taken.
+    fn took(&mut self, seat: &Arc<Seat<H>>);
+    /// How many quiet looks in a row send it to sleep.
+    const QUIET_LOOKS: usize;
+}
+
+/// Where the watchdog sleeps.
+#[derive(Debug)]
+pub struct Bed {
+    asleep: AtomicBool,
+    sleeper: Mutex<Option<thread::Thread>>,
+}
+
+impl Bed {
+    pub(super) fn new() -> Self {
+        Self { asleep: AtomicBool::new(false), sleeper: Mutex::new(None) }
+    }
+
+    /// A poller that has just woken: is the watchdog needed again? (G1)
+    #[inline]
+    pub(super) fn look(&self, counters: &Counters) {
+        // ORDERING: ordered behind DRIVING by the fence in `Role::awake`.
+        if self.asleep.load(Relaxed) {
+            // ORDERING: counts only.
+            counters.watchdog_wakes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.rouse();
+        }
+    }
+
+    /// Wakes it, if it sleeps.
+    pub(super) fn rouse(&self) {
+        if self.asleep.swap(false, AcqRel) {
+            if let Some(sleeper) = &*lock(&self.sleeper) {
+                sleeper.unpark();
+            }
+        }
+    }
+
+    fn sleep_while(&self, quiet: impl Fn() -> bool) {
+        #[cfg(not(netpoll_mutant = "watchdog_without_fence"))]
+        {
+            // ORDERING: the fence orders the flag before the looks that follow (G1).
+            self.asleep.store(true, Relaxed);
+            fence(SeqCst);
+        }
+        #[cfg(netpoll_mutant = "watchdog_without_fence")]
+        self.asleep.store(true, Relaxed);
+        if cfg!(netpoll_mutant = "watchdog_without_recheck") || quiet() {
+            while self.asleep.load(Acquire) {
+                thread::park();
+            }
+        } else {
+            self.asleep.store(false, Release);
+        }
+    }
+}
+
+fn is_quiet(look: Look) -> bool {
+    matches!(look.state(), State::Asleep | State::Ended)
+}
+
+/// The watchdog's whole life, on a thread of its own.
+pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
+    *lock(&sched.dog.sleeper) = Some(thread::current());
+    let mut quiet_looks = 0;
+    let mut seen: Vec<(Arc<Seat<H>>, Look)> = Vec::new();
+    while !sched.has_ended() {
+        seen.clear();
+        seen.extend(sched.seats().into_iter().map(|seat| {
+            let look = seat.role.look();
+            (seat, look)
+        }));
+        if !seen.iter().all(|&(_, look)| is_quiet(look)) {
+            quiet_looks = 0;
+        } else if quiet_looks < H::Watch::QUIET_LOOKS {
+            quiet_looks += 1;
+        } else {
+            quiet_looks = 0;
+            sched.dog.sleep_while(|| {
+                !sched.has_ended() && sched.seats().iter().all(|seat| is_quiet(seat.role.look()))
+            });
+            continue;
+        }
+        seen.retain(|&(_, look)| look.state() == State::Handler);
+        watch.pause(!seen.is_empty());
+        for (seat, look) in &seen {
+            if seat.role.look() == *look && watch.may_take(seat, *look) && seat.role.seize(*look) {
+                // ORDERING: counts only.
+                sched.counters.rescues.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                watch.took(seat);
+                sched.host.offer(sched, Arc::clone(seat));
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The one door to atomics, cells, locks and parking: std's in a normal build, loom's under
+//! `--cfg netpoll_loom`, so that the models check the code that ships.
+
+#[cfg(netpoll_loom)]
+pub(crate) use loom::{
+    cell,
+    sync::{Mutex, MutexGuard, atomic},
+    thread,
+};
+#[cfg(not(netpoll_loom))]
+pub(crate) use std::{
+    sync::{Mutex, MutexGuard, atomic},
+    thread,
+};
+
+/// Std's cell behind loom's interface.
+#[cfg(not(netpoll_loom))]
+pub(crate) mod cell {
+    /// `std::cell::UnsafeCell`, with accesses that loom can track when it takes this one's place.
+    #[derive(Debug, Default)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Runs `f` on a pointer for exclusive use.
+        #[inline]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+/// Locks, whatever a panicking holder left behind: what these locks guard is consistent between
+/// any two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,123 @@
+//! The watchdog's rules: when a handler that stays has its role taken.
+//!
+//! A handler that sleeps keeps the role from others for nothing, and is taken at the second look.
+//! One that burns CPU is taken early only while fewer handlers burn than there are cores; past
+//! that another thread would only compete with it, and it is taken when it has had its time.
+
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use poller::sys::{self, ThreadClock};
+
+use crate::{
+    net_host::Net,
+    sched::{Seat, role::Look, watchdog::Watch},
+    sync::lock,
+};
+
+/// Between looks that find nothing.
+const CALM: Duration = Duration::from_millis(10);
+/// Between two looks at the same handler; and always, while rescues are frequent.
+const SOON: Duration = Duration::from_micros(200);
+/// How long a handler may burn while all cores do.
+const BURN: Duration = Duration::from_millis(10);
+/// Rescues within `WINDOW` that count as frequent.
+const FREQUENT: usize = 4;
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// A handler under suspicion, or one that was taken and may still burn.
+struct Suspect {
+    seat: usize,
+    look: Look,
+    clock: ThreadClock,
+    since: Instant,
+    cpu_then: Duration,
+    /// It was there at the last look as well.
+    stays: bool,
+}
+
+/// See the module's text.
+pub(crate) struct Rules {
+    cores: usize,
+    suspects: Vec<Suspect>,
+    /// Threads whose role was taken while they burned, and their CPU time at the last look.
+    burners: Vec<(ThreadClock, Duration)>,
+    rescues: Vec<Instant>,
+}
+
+impl Rules {
+    pub(crate) fn new() -> Self {
+        Self {
+            cores: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            suspects: Vec::new(),
+            burners: Vec::new(),
+            rescues: Vec::new(),
+        }
+    }
+
+    /// How many of the threads that lost their role still burn.
+    fn still_burning(&mut self) -> usize {
+        self.burners.retain_mut(|(clock, then)| {
+            let now = clock.cpu_time();
+            let burns = now.saturating_sub(*then) >= SOON / 2;
+            *then = now;
+            burns
+        });
+        self.burners.len()
+    }
+}
+
+impl Watch<Net> for Rules {
+    const QUIET_LOOKS: usize = 1;
+
+    fn pause(&mut self, soon: bool) {
+        let now = sys::now();
+        self.rescues.retain(|&at| now.saturating_duration_since(at) < WINDOW);
+        self.suspects.retain_mut(|suspect| std::mem::take(&mut suspect.stays));
+        let frequent = self.rescues.len() >= FREQUENT;
+        thread::sleep(if soon || frequent || !self.suspects.is_empty() { SOON } else { CALM });
+    }
+
+    fn may_take(&mut self, seat: &Arc<Seat<Net>>, look: Look) -> bool {
+        let id = Arc::as_ptr(seat) as usize;
+        let now = sys::now();
+        let Some(clock) = *lock(&seat.shared.clock) else { return true };
+        let cpu = clock.cpu_time();
+        let suspect = match self.suspects.iter_mut().find(|s| s.seat == id) {
+            Some(suspect) if suspect.look == look => suspect,
+            old => {
+                let fresh =
+                    Suspect { seat: id, look, clock, since: now, cpu_then: cpu, stays: true };
+                match old {
+                    Some(old) => *old = fresh,
+                    None => self.suspects.push(fresh),
+                }
+                // Its clock has been read once: whether it burns shows at the next look.
+                return false;
+            }
+        };
+        suspect.stays = true;
+        let elapsed = now.saturating_duration_since(suspect.since);
+        let burns = cpu.saturating_sub(suspect.cpu_then) >= elapsed / 2;
+        if !burns || elapsed >= BURN {
+            return true;
+        }
+        self.still_burning() + 1 < self.cores
+    }
+
+    fn took(&mut self, seat: &Arc<Seat<Net>>) {
+        let id = Arc::as_ptr(seat) as usize;
+        if let Some(at) = self.suspects.iter().position(|s| s.seat == id) {
+            let suspect = self.suspects.swap_remove(at);
+            let cpu = suspect.clock.cpu_time();
+            if cpu > suspect.cpu_then {
+                self.burners.push((suspect.clock, cpu));
+            }
+        }
+        self.rescues.push(sys::now());
+    }
+}
