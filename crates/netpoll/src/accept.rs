@@ -88,7 +88,6 @@ impl Acceptor {
         seat: Arc<Seat<Net>>,
     ) -> linkbuffer::Result<Arc<Inner>> {
         let is_tcp = !peer.is_unix();
-        self.options.socket.apply_to(&fd, is_tcp)?;
         let home = Home { sched: Arc::clone(sched), seat };
         let conn = connection(fd, Some(peer), is_tcp, &self.options, home);
         conn.inner().enter_table()?;

@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroUsize, thread, time::Duration};
 
 use thiserror::Error;
 
+use crate::net::SocketOptions;
+
 /// Where handlers run.
 #[derive(Clone, Default)]
 pub enum Runner {
@@ -83,7 +85,7 @@ pub(crate) struct Options {
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) linger: Duration,
-    pub(crate) socket: crate::SocketOptions,
+    pub(crate) socket: SocketOptions,
 }
 
 impl Default for Options {
@@ -103,7 +105,7 @@ impl Default for Options {
             read_timeout: Some(Duration::from_secs(60)),
             write_timeout: Some(Duration::from_secs(60)),
             linger: Duration::from_secs(1),
-            socket: crate::SocketOptions::default(),
+            socket: SocketOptions::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Dialing: connections that this side opens.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -11,7 +11,8 @@ use poller::{Interest, sys};
 use crate::{
     Error, Result, accept,
     connection::{Connection, inner::Home},
-    current, net,
+    current,
+    net::{self, ConnectOptions, ToTarget},
     net_host::Net,
     sched::Scheduler,
 };
@@ -25,11 +26,21 @@ use crate::{
 pub struct Dialer {
     sched: Weak<Scheduler<Net>>,
     timeout: Option<Duration>,
+    options: ConnectOptions,
 }
 
 impl Dialer {
     pub(crate) fn new(sched: &Arc<Scheduler<Net>>) -> Self {
-        Self { sched: Arc::downgrade(sched), timeout: None }
+        let options = ConnectOptions::new().socket(sched.host.options.socket.clone());
+        Self { sched: Arc::downgrade(sched), timeout: None, options }
+    }
+
+    /// From where and how to connect. The default is the system's choice, with the loop's socket
+    /// options.
+    #[must_use]
+    pub fn options(mut self, options: ConnectOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// How long one dial may take. `None`, the default: as long as the system tries.
@@ -39,23 +50,27 @@ impl Dialer {
         self
     }
 
-    /// Opens a connection to `HOST:PORT`, `[V6]:PORT`, `unix:PATH` or `unix:@NAME`.
+    /// Opens a connection to `HOST:PORT`, `[V6]:PORT`, `unix:PATH`, `unix:@NAME` or anything else
+    /// that is a [`Target`](crate::Target). Waits on the calling thread; in a handler, others are
+    /// not held up by it.
     ///
     /// # Errors
     ///
-    /// What the system says of every address that was tried; [`Error::DialTimeout`];
-    /// [`Error::Closed`] where the loop is gone.
-    pub fn dial(&self, addr: &str) -> Result<Connection> {
+    /// [`Error::Io`] with a [`ConnectError`](crate::ConnectError), which tells every address that
+    /// was tried and why it failed ([`Error::is_timeout`] where time ran out);
+    /// [`Error::Closed`] where the loop is gone; [`Error::WouldWait`] under
+    /// [`Runner::Inline`](crate::Runner::Inline).
+    pub fn dial(&self, target: impl ToTarget) -> Result<Connection> {
         let sched = self.sched.upgrade().ok_or(Error::Closed)?;
         if sched.is_ending() {
             return Err(Error::Closed);
         }
         current::before_wait()?;
-        let fd = net::connect(addr, self.timeout)?;
+        let deadline = self.timeout.and_then(|timeout| sys::now().checked_add(timeout));
+        let fd = net::connect(target, &self.options, deadline).map_err(io::Error::from)?;
         let peer = sys::peer_addr(&fd).ok();
         let is_tcp = peer.as_ref().is_some_and(|peer| !peer.is_unix());
         let options = Arc::clone(&sched.host.options);
-        options.socket.apply_to(&fd, is_tcp)?;
         let seat = sched.host.next_seat(&sched);
         let conn = accept::connection(fd, peer, is_tcp, &options, Home { sched, seat });
         let inner = conn.inner();

@@ -6,12 +6,12 @@ use poller::{Interest, sys};
 use thiserror::Error;
 
 use crate::{
-    Listener, SocketOptions,
     accept::{self, Acceptor},
     config::{BuildError, Options, Runner},
     connection::{Connection, Handle, inner::Home},
     current,
     dialer::Dialer,
+    net::{Listener, SocketOptions},
     net_host::{Command, Entry, Net},
     sched::{Mode, Scheduler, watchdog},
     service::Service,
@@ -104,6 +104,8 @@ impl EventLoop {
             return Err(crate::Error::Closed);
         }
         let options = Arc::clone(&sched.host.options);
+        // What it accepts inherits them, without a system call for each.
+        listener.set_options(&options.socket)?;
         let acceptor = Arc::new(Acceptor::new(listener, service, options));
         let seat = sched.host.next_seat(sched);
         let token = seat

@@ -62,8 +62,8 @@ impl<'a> Buffered<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEnough`] where fewer are buffered. A framing function may return it as it is:
-    /// it means [`Frame::Wait`] for `n`.
+    /// [`Error::NotEnough`] where fewer are buffered, [`Error::Ended`] where the stream has ended
+    /// too. A framing function may return either as it is: it means [`Frame::Wait`] for `n`.
     pub fn peek(&self, n: usize) -> Result<&[u8]> {
         self.reader.peek(n)
     }
@@ -89,8 +89,8 @@ pub trait Framing: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEnough`] counts as [`Frame::Wait`]; any other error ends the connection and
-    /// reaches `on_close`.
+    /// [`Error::NotEnough`] and [`Error::Ended`] count as [`Frame::Wait`]; any other error ends the
+    /// connection and reaches `on_close`.
     fn frame(&self, buffered: &Buffered<'_>) -> Result<Frame>;
 }
 
@@ -250,7 +250,7 @@ mod tests {
             bytes.push(b'd');
             assert_eq!(ask(&framing, &bytes).unwrap(), Frame::Ready(width + 3), "{framing:?}");
             let short = ask(&framing, &bytes[..width - 1]);
-            assert!(matches!(short, Err(Error::NotEnough { requested, .. }) if requested == width));
+            assert!(matches!(short, Err(Error::Ended { requested, .. }) if requested == width));
         }
     }
 

@@ -23,7 +23,6 @@ pub use linkbuffer::{
     ByteReader, Error, LinkBuffer, Owned, Placeholder, Reader, ReaderExt, Reserve, Result, Slice,
     VecWriter, Writer, WriterExt,
 };
-pub use poller::sys::Addr;
 
 pub use crate::{
     config::{BuildError, Runner},
@@ -32,6 +31,9 @@ pub use crate::{
     dialer::Dialer,
     event_loop::{Builder, EventLoop, Stats, Unfinished},
     framing::{Buffered, Delimited, Frame, Framing, LengthPrefixed},
-    net::{Listener, SocketOptions},
+    net::{
+        AcceptFailure, Addr, Attempt, ConnectError, ConnectOptions, Keepalive, Listener,
+        ListenerOptions, ParseAddrError, SocketOptions, Target, ToTarget, accept_failure, connect,
+    },
     service::{BoxError, Callbacks, HandlerResult, Service, service_fn},
 };

@@ -125,7 +125,8 @@ impl<S: Service> Served<S> {
                 let error = Error::NotEnough { requested: n, available: unread };
                 self.refuse(inner, error)
             }
-            Ok(Frame::Wait(n)) | Err(Error::NotEnough { requested: n, .. }) => {
+            Ok(Frame::Wait(n))
+            | Err(Error::NotEnough { requested: n, .. } | Error::Ended { requested: n, .. }) => {
                 if n > max {
                     return self.refuse(inner, too_large(n, max));
                 }
