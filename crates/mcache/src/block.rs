@@ -311,7 +311,8 @@ impl Block {
 
     fn move_to(&mut self, class: Class) -> Result<(), AllocError> {
         debug_assert!(class > self.class);
-        self.ptr = self.home.exchange(self.ptr, self.class, self.len, class)?;
+        // SAFETY: B1, B2; on success the new memory takes its place.
+        self.ptr = unsafe { self.home.exchange(self.ptr, self.class, self.len, class)? };
         self.class = class;
         Ok(())
     }

@@ -7,12 +7,23 @@ use dirtmake::AllocError;
 /// How many classes there are.
 pub(crate) const CLASSES: usize = 46;
 
+/// How many of them, from the smallest, a cache can keep: up to 1 GiB.
+#[cfg(not(netpoll_loom))]
+pub(crate) const KEPT: usize = 31;
+/// How many of them, from the smallest, a cache can keep: few, to keep models small.
+#[cfg(netpoll_loom)]
+pub(crate) const KEPT: usize = 1;
+
 /// Alignment of every block.
 pub(crate) const ALIGN: usize = 16;
 
 /// What the smallest classes take from the allocator: a batch of the depot is written into the
 /// memory of the blocks it holds, and needs this much.
+#[cfg(not(netpoll_loom))]
 pub(crate) const MIN_SIZE: usize = 64;
+/// What the smallest classes take from the allocator: loom's cells are larger.
+#[cfg(netpoll_loom)]
+pub(crate) const MIN_SIZE: usize = 256;
 
 /// A size class, numbered by its power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,14 +48,12 @@ impl Class {
     }
 
     /// Its number, below [`CLASSES`].
-    #[cfg(test)]
     #[inline]
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 
     /// The class of this number.
-    #[cfg(test)]
     #[inline]
     pub(crate) fn at(index: usize) -> Class {
         debug_assert!(index < CLASSES);

@@ -1,9 +1,22 @@
 //! A power-of-two slab cache of unzeroed memory: per-thread stock over a shared depot
 
+mod batch;
 mod block;
 mod cache;
 mod class;
+mod config;
+mod core;
+mod depot;
+#[cfg(not(netpoll_loom))]
+mod local;
+#[cfg(not(netpoll_loom))]
+mod reaper;
+mod stats;
+mod stock;
+mod sync;
 
 pub use block::Block;
-pub use cache::{malloc, malloc_with_capacity, try_malloc, try_malloc_with_capacity};
+pub use cache::{Cache, malloc, malloc_with_capacity, try_malloc, try_malloc_with_capacity};
+pub use config::Builder;
 pub use dirtmake::{AllocError, Spare};
+pub use stats::Stats;
