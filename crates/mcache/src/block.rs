@@ -60,7 +60,8 @@ pub struct Block {
     len: usize,
     asked: usize,
     class: Class,
-    home: Home,
+    /// Taken when the block ends.
+    home: ManuallyDrop<Home>,
 }
 
 // SAFETY: the memory is owned by this value alone (B1), and a home takes blocks from any thread.
@@ -75,7 +76,7 @@ impl Block {
     #[inline]
     pub(crate) unsafe fn new(ptr: NonNull<u8>, class: Class, asked: usize, home: Home) -> Self {
         debug_assert!(asked <= class.capacity());
-        Block { ptr, len: 0, asked, class, home }
+        Block { ptr, len: 0, asked, class, home: ManuallyDrop::new(home) }
     }
 
     /// Bytes that are initialised and can be read.
@@ -328,7 +329,7 @@ impl Block {
         let capacity = this.capacity();
         this.home.emigrate(this.class);
         // SAFETY: `this` is never used or dropped afterwards.
-        unsafe { std::ptr::drop_in_place(&mut this.home) };
+        unsafe { ManuallyDrop::drop(&mut this.home) };
         (this.ptr, capacity)
     }
 
@@ -349,8 +350,8 @@ impl Block {
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: B1; the value ends here, so its memory is ours to give away.
-        unsafe { self.home.give(self.ptr, self.class) }
+        // SAFETY: B1; the value ends here, so its memory and its home are ours to give away.
+        unsafe { ManuallyDrop::take(&mut self.home).give(self.ptr, self.class) }
     }
 }
 

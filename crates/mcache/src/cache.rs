@@ -46,11 +46,7 @@ impl Home {
                 }
                 take_slowly(class)
             }
-            Home::Private(core) => {
-                let block = core.take(local::private(core), class);
-                reaper::watch(self);
-                block
-            }
+            Home::Private(core) => take_privately(core, class),
         }
         #[cfg(netpoll_loom)]
         match self {
@@ -59,11 +55,13 @@ impl Home {
         }
     }
 
+    /// Takes a block back, and the reference to its home with it.
+    ///
     /// # Safety
     ///
     /// The block is of this class and home; the caller owns it and gives it up.
     #[inline]
-    pub(crate) unsafe fn give(&self, block: NonNull<u8>, class: Class) {
+    pub(crate) unsafe fn give(self, block: NonNull<u8>, class: Class) {
         // SAFETY: the caller's promise, in all cases.
         #[cfg(not(netpoll_loom))]
         unsafe {
@@ -78,14 +76,7 @@ impl Home {
                     }
                     give_slowly(block, class);
                 }
-                Home::Private(core) => {
-                    if core.scrubs() {
-                        scrub(block, class);
-                    }
-                    let stock = if core.keeps(class) { local::private(core) } else { None };
-                    core.give(stock, class, block);
-                    reaper::watch(self);
-                }
+                Home::Private(core) => give_privately(core, block, class),
             }
         }
         // SAFETY: the caller's promise, in all cases.
@@ -120,7 +111,7 @@ impl Home {
         // SAFETY: `len` bytes of the smaller block fit into the larger one, which is another.
         unsafe {
             std::ptr::copy_nonoverlapping(block.as_ptr(), new.as_ptr(), len);
-            self.give(block, from);
+            self.clone().give(block, from);
         }
         Ok(new)
     }
@@ -181,6 +172,34 @@ unsafe fn give_slowly(block: NonNull<u8>, class: Class) {
     // SAFETY: the caller's promise.
     unsafe { GLOBAL.give(stock, class, block) }
     reaper::watch(&Home::Global);
+}
+
+#[cfg(not(netpoll_loom))]
+#[inline(never)]
+fn take_privately(core: &Arc<Core>, class: Class) -> Result<NonNull<u8>, AllocError> {
+    core.take(if core.keeps(class) { local::private(core) } else { None }, class)
+}
+
+/// # Safety
+///
+/// As [`Home::give`].
+#[cfg(not(netpoll_loom))]
+#[inline(never)]
+unsafe fn give_privately(core: Arc<Core>, block: NonNull<u8>, class: Class) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if core.scrubs() {
+            scrub(block, class);
+        }
+        let stock = if core.keeps(class) { local::private(&core) } else { None };
+        if let Some(stock) = stock {
+            if stock.push(class.index(), block) {
+                return;
+            }
+        }
+        core.give(stock, class, block);
+    }
+    reaper::watch(&Home::Private(core));
 }
 
 /// Overwrites all of a block with zeros, in a way that is not optimised away.

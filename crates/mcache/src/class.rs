@@ -25,6 +25,10 @@ pub(crate) const MIN_SIZE: usize = 64;
 #[cfg(netpoll_loom)]
 pub(crate) const MIN_SIZE: usize = 256;
 
+/// The capacity of the largest class. Where addresses are shorter, it is what `Layout` can express.
+pub(crate) const LARGEST: usize =
+    if usize::BITS > 46 { 1 << (CLASSES - 1) } else { 1 << (usize::BITS - 2) };
+
 /// A size class, numbered by its power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Class(u8);
@@ -33,11 +37,11 @@ impl Class {
     /// The smallest class that holds `size` bytes.
     #[inline]
     pub(crate) const fn holding(size: usize) -> Result<Class, AllocError> {
-        let power = usize::BITS - size.saturating_sub(1).leading_zeros();
-        if power as usize >= CLASSES || power >= usize::BITS - 1 {
+        if size > LARGEST {
             return Err(AllocError::too_large(size));
         }
-        Ok(Class(power as u8))
+        // The position of the highest bit of 2 * size - 1, which is odd; 0 counts as 1.
+        Ok(Class(((size.saturating_sub(1) << 1) | 1).ilog2() as u8))
     }
 
     /// The class whose capacity is exactly `capacity`.
@@ -75,18 +79,14 @@ impl Class {
 
     /// The class of twice the capacity.
     pub(crate) const fn next(self) -> Option<Class> {
-        if self.0 as usize + 1 < CLASSES && self.0 as u32 + 2 < usize::BITS {
-            Some(Class(self.0 + 1))
-        } else {
-            None
-        }
+        if self.capacity() < LARGEST { Some(Class(self.0 + 1)) } else { None }
     }
 
     /// How the allocator sees its blocks.
     #[inline]
     pub(crate) const fn layout(self) -> Layout {
         // SAFETY: ALIGN is a power of two, and the footprint, a power of two of at most 2^45 and
-        // at most 2^(BITS - 2) (`holding`, `next`), is a multiple of it below `isize::MAX`.
+        // at most 2^(BITS - 2) (`LARGEST`), is a multiple of it below `isize::MAX`.
         unsafe { Layout::from_size_align_unchecked(self.footprint(), ALIGN) }
     }
 }

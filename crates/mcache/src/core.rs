@@ -342,19 +342,17 @@ impl Core {
         let way = self.enlisted.fetch_add(1, RELAXED);
         // SAFETY: the layout is not of size 0.
         let stock = NonNull::new(unsafe { alloc(Layout::new::<Stock>()) })?.cast::<Stock>();
-        let mut new = Stock::new(way);
+        // SAFETY: fresh memory of this layout, which stays here as long as the core (C1).
+        unsafe { Stock::init(stock, way) };
         let mut newest = self.stocks.load(RELAXED);
         loop {
-            new.older = newest;
-            // SAFETY: fresh memory of this layout; nobody else knows it before the exchange.
-            unsafe { stock.write(new) };
+            // SAFETY: nobody else knows the stock before the exchange.
+            unsafe { (*stock.as_ptr()).older = newest };
             // ORDERING: Release pairs with the Acquire in `stocks`: the stock is seen complete.
             match self.stocks.compare_exchange(newest, stock.as_ptr(), Ordering::Release, RELAXED) {
                 Ok(_) => return Some(stock),
                 Err(now) => newest = now,
             }
-            // SAFETY: still ours alone.
-            new = unsafe { stock.read() };
         }
     }
 

@@ -16,9 +16,9 @@
 //! K1. `owned` is true while a thread has the stock; only that thread calls `enter`.
 //! K2. Bins are touched only between `enter` and the end of [`Inside`], of which there is one at a
 //!     time: the two fences let at least one side see the other's flag.
-//! K3. The first `len` addresses of a bin are free blocks of its class that the stock owns.
-//! K4. `len <= cap <= rounds`, and the sum of `cap` times footprint is what the stock has reserved
-//!     of the cache's limits.
+//! K3. The addresses from a bin's `base` to its `top` are free blocks of its class, and the stock's.
+//! K4. `base <= top <= end <= base + rounds`, within `slots`; the sum of `end - base` times
+//!     footprint is what the stock has reserved of the cache's limits.
 //! K5. No allocator is called between `enter` and the end of [`Inside`].
 
 use std::array;
@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 
 use crate::batch::MAX_BATCH;
 use crate::class::{Class, KEPT};
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{UnsafeCell, heavy_fence, light_fence};
 
 /// What a bin may hold at most, unless two blocks are more.
@@ -57,77 +57,120 @@ const ALL_ROUNDS: usize = {
     sum
 };
 
+/// Where the address of a free block lies.
+type Slot = NonNull<u8>;
+
 /// A thread's free blocks. The alignment keeps the flags of two threads apart, also where lines
 /// are fetched in pairs.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Stock {
     active: AtomicBool,
     seized: AtomicBool,
     owned: AtomicBool,
+    /// Calls of `find_idle`; written inside.
+    searches: AtomicU32,
+    /// Bytes for which room is reserved; written inside.
+    reserved: AtomicUsize,
+    /// Blocks that came from the depot straight to the user; written by the owner.
+    refills: AtomicU64,
     /// Which slot of the depot its owner prefers.
     pub(crate) way: usize,
     /// The stock that was made before this one; set before this one is published.
     pub(crate) older: *const Stock,
-    /// Bytes for which `cap`s are reserved; written inside.
-    reserved: AtomicUsize,
-    /// Blocks that came from the depot straight to the user; written by the owner.
-    refills: AtomicU64,
-    /// Calls of `find_idle`; written inside.
-    searches: AtomicU32,
     /// Stands for everything below in the models: loom watches who is inside.
     inside: UnsafeCell<()>,
+    /// `pops` of each bin at the last search for idle ones; written inside.
+    seen_by_owner: [AtomicU64; KEPT],
+    /// Each bin at the reaper's last look.
+    seen_by_reaper: [Seen; KEPT],
     bins: [Bin; KEPT],
-    slots: std::cell::UnsafeCell<[NonNull<u8>; ALL_ROUNDS]>,
+    slots: std::cell::UnsafeCell<[Slot; ALL_ROUNDS]>,
 }
 
-// SAFETY: `slots` is only touched inside (K2), `older` does not change, the rest is atomic.
+// SAFETY: what is not atomic is touched inside only (K2) or does not change.
 unsafe impl Sync for Stock {}
 // SAFETY: nothing in it belongs to a certain thread.
 unsafe impl Send for Stock {}
 
-/// A stack of free blocks of one class. The numbers are atomic for those who read statistics;
-/// writers are inside.
+/// A stack of free blocks of one class. Its ends are atomic for those who read statistics; writers
+/// are inside.
+#[repr(C)]
 struct Bin {
-    len: AtomicU32,
-    cap: AtomicU32,
-    /// Where in `slots` it begins.
-    start: u32,
-    /// `pops` when the owner last looked for bins to give up; inside.
-    idle_at: AtomicU32,
+    top: AtomicPtr<Slot>,
+    end: AtomicPtr<Slot>,
+    base: *mut Slot,
     /// Blocks handed out.
     pops: AtomicU64,
-    /// What the reaper saw when it last looked: `len` and `pops`.
-    seen: [AtomicU64; 2],
+}
+
+/// What somebody saw in a bin when they last looked.
+struct Seen {
+    len: AtomicUsize,
+    pops: AtomicU64,
+}
+
+impl Bin {
+    fn len(&self) -> usize {
+        // ORDERING: Relaxed; exact for whoever is inside, a snapshot for others.
+        self.distance(self.top.load(Ordering::Relaxed))
+    }
+
+    fn cap(&self) -> usize {
+        // ORDERING: as in `len`.
+        self.distance(self.end.load(Ordering::Relaxed))
+    }
+
+    fn distance(&self, to: *mut Slot) -> usize {
+        (to as usize - self.base as usize) / size_of::<Slot>()
+    }
+
+    fn pops(&self) -> u64 {
+        // ORDERING: as in `len`.
+        self.pops.load(Ordering::Relaxed)
+    }
 }
 
 impl Stock {
-    pub(crate) fn new(way: usize) -> Self {
+    /// Makes a stock with empty bins, owned by the caller.
+    ///
+    /// # Safety
+    ///
+    /// `at` is memory for a stock that the caller owns, and where it stays.
+    pub(crate) unsafe fn init(at: NonNull<Stock>, way: usize) {
+        // SAFETY: the field is within the caller's memory.
+        let slots = unsafe { &raw mut (*at.as_ptr()).slots }.cast::<Slot>();
         let mut start = 0;
         let bins = array::from_fn(|index| {
-            let bin = Bin {
-                len: AtomicU32::new(0),
-                cap: AtomicU32::new(0),
-                start,
-                idle_at: AtomicU32::new(0),
+            // SAFETY: all rounds together fill the slots.
+            let base = unsafe { slots.add(start) };
+            start += rounds(index);
+            Bin {
+                top: AtomicPtr::new(base),
+                end: AtomicPtr::new(base),
+                base,
                 pops: AtomicU64::new(0),
-                seen: array::from_fn(|_| AtomicU64::new(0)),
-            };
-            start += rounds(index) as u32;
-            bin
+            }
         });
-        Stock {
+        let stock = Stock {
             active: AtomicBool::new(false),
             seized: AtomicBool::new(false),
             owned: AtomicBool::new(true),
-            way,
-            older: std::ptr::null(),
+            searches: AtomicU32::new(0),
             reserved: AtomicUsize::new(0),
             refills: AtomicU64::new(0),
-            searches: AtomicU32::new(0),
+            way,
+            older: std::ptr::null(),
             inside: UnsafeCell::new(()),
+            seen_by_owner: array::from_fn(|_| AtomicU64::new(0)),
+            seen_by_reaper: array::from_fn(|_| Seen {
+                len: AtomicUsize::new(0),
+                pops: AtomicU64::new(0),
+            }),
             bins,
-            slots: std::cell::UnsafeCell::new([NonNull::dangling(); ALL_ROUNDS]),
-        }
+            slots: std::cell::UnsafeCell::new([Slot::dangling(); ALL_ROUNDS]),
+        };
+        // SAFETY: the caller's memory.
+        unsafe { at.write(stock) };
     }
 
     /// Takes over a stock whose thread ended (K1).
@@ -218,39 +261,33 @@ impl Stock {
 
     /// Blocks handed out so far; a snapshot.
     pub(crate) fn hits(&self) -> u64 {
-        // ORDERING: Relaxed, numbers for statistics.
-        let pops: u64 = self.bins.iter().map(|bin| bin.pops.load(Ordering::Relaxed)).sum();
-        pops + self.refills.load(Ordering::Relaxed)
+        // ORDERING: Relaxed, a number for statistics.
+        self.bins.iter().map(Bin::pops).sum::<u64>() + self.refills.load(Ordering::Relaxed)
     }
 
     /// Bytes in its bins; a snapshot.
     pub(crate) fn held(&self) -> usize {
-        let bytes = |(index, bin): (usize, &Bin)| {
-            // ORDERING: Relaxed, numbers for statistics.
-            bin.len.load(Ordering::Relaxed) as usize * Class::at(index).footprint()
-        };
+        let bytes = |(index, bin): (usize, &Bin)| bin.len() * Class::at(index).footprint();
         self.bins.iter().enumerate().map(bytes).sum()
     }
 
-    /// How many blocks of the class nobody wanted since the last call, and whether the bin was used
-    /// at all; for the reaper alone.
+    /// How much of a bin nobody wanted since the last call; for the reaper alone.
     pub(crate) fn unused(&self, index: usize) -> Unused {
-        let bin = &self.bins[index];
-        // ORDERING: Relaxed throughout, an estimate by a single thread.
-        let (len, pops) = (bin.len.load(Ordering::Relaxed), bin.pops.load(Ordering::Relaxed));
-        let was = bin.seen[0].swap(u64::from(len), Ordering::Relaxed);
-        let wanted = pops.wrapping_sub(bin.seen[1].swap(pops, Ordering::Relaxed));
+        let (bin, seen) = (&self.bins[index], &self.seen_by_reaper[index]);
+        let (len, pops) = (bin.len(), bin.pops());
+        // ORDERING: Relaxed, the notes of a single thread.
+        let was = seen.len.swap(len, Ordering::Relaxed);
+        let wanted = pops.wrapping_sub(seen.pops.swap(pops, Ordering::Relaxed));
         Unused {
             // At least `was - wanted` lay there all the time.
-            blocks: was.saturating_sub(wanted).min(u64::from(len)) as usize,
-            room: wanted == 0 && bin.cap.load(Ordering::Relaxed) > len,
+            blocks: was.saturating_sub(usize::try_from(wanted).unwrap_or(usize::MAX)).min(len),
+            room: wanted == 0 && bin.cap() > len,
         }
     }
 
     /// Whether the bin has blocks or room reserved for them; a snapshot.
     pub(crate) fn is_reserved(&self, index: usize) -> bool {
-        // ORDERING: Relaxed, a hint that saves seizing.
-        self.bins[index].cap.load(Ordering::Relaxed) > 0
+        self.bins[index].cap() > 0
     }
 }
 
@@ -288,21 +325,20 @@ impl Inside<'_> {
     }
 
     #[inline(always)]
-    fn slot(&self, bin: &Bin, at: usize) -> *mut NonNull<u8> {
-        debug_assert!(at < ALL_ROUNDS - bin.start as usize);
-        // SAFETY: bins lie side by side in `slots`, and `at < rounds` (K4).
-        unsafe { self.stock.slots.get().cast::<NonNull<u8>>().add(bin.start as usize + at) }
-    }
-
-    #[inline(always)]
     pub(crate) fn pop(&mut self, index: usize) -> Option<NonNull<u8>> {
         self.touch();
         let bin = &self.stock.bins[index];
         // ORDERING: Relaxed throughout; whoever is inside writes, others only count.
-        let len = bin.len.load(Ordering::Relaxed).checked_sub(1)?;
-        // SAFETY: K3; shortening `len` hands the block to the caller.
-        let block = unsafe { self.slot(bin, len as usize).read() };
-        bin.len.store(len, Ordering::Relaxed);
+        let top = bin.top.load(Ordering::Relaxed);
+        if top == bin.base {
+            return None;
+        }
+        // SAFETY: K3, K4; lowering `top` hands the block to the caller.
+        let block = unsafe {
+            let top = top.sub(1);
+            bin.top.store(top, Ordering::Relaxed);
+            top.read()
+        };
         bin.pops.store(bin.pops.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(block)
     }
@@ -315,34 +351,37 @@ impl Inside<'_> {
         self.touch();
         let bin = &self.stock.bins[index];
         // ORDERING: as in `pop`.
-        let len = bin.len.load(Ordering::Relaxed);
-        if len >= bin.cap.load(Ordering::Relaxed) {
+        let top = bin.top.load(Ordering::Relaxed);
+        if top == bin.end.load(Ordering::Relaxed) {
             return false;
         }
-        // SAFETY: below `cap`, hence below `rounds` (K4).
-        unsafe { self.slot(bin, len as usize).write(block) };
-        bin.len.store(len + 1, Ordering::Relaxed);
+        // SAFETY: below `end`, hence within the bin (K4).
+        unsafe {
+            top.write(block);
+            bin.top.store(top.add(1), Ordering::Relaxed);
+        }
         true
     }
 
     /// Blocks in the bin.
     pub(crate) fn len(&self, index: usize) -> usize {
-        self.stock.bins[index].len.load(Ordering::Relaxed) as usize
+        self.stock.bins[index].len()
     }
 
     /// Blocks that the bin has room for.
     pub(crate) fn cap(&self, index: usize) -> usize {
-        self.stock.bins[index].cap.load(Ordering::Relaxed) as usize
+        self.stock.bins[index].cap()
     }
 
-    /// Changes the room of a bin to something between `len` and `rounds` (K4); the caller has
-    /// reserved it, or releases what this returns: the bytes by which the room shrank.
+    /// Changes the room of a bin to something between its `len` and its `rounds` (K4); the caller
+    /// has reserved it, or releases what this returns: the bytes by which the room shrank.
     pub(crate) fn set_cap(&mut self, index: usize, cap: usize) -> usize {
         self.touch();
-        debug_assert!(cap >= self.len(index) && cap <= rounds(index));
+        assert!(cap >= self.len(index) && cap <= rounds(index));
         let footprint = Class::at(index).footprint();
-        let was = self.cap(index);
-        self.stock.bins[index].cap.store(cap as u32, Ordering::Relaxed);
+        let (bin, was) = (&self.stock.bins[index], self.cap(index));
+        // SAFETY: within the bin (K4).
+        bin.end.store(unsafe { bin.base.add(cap) }, Ordering::Relaxed);
         let reserved = self.reserved() - was * footprint + cap * footprint;
         self.stock.reserved.store(reserved, Ordering::Relaxed);
         was.saturating_sub(cap) * footprint
@@ -362,15 +401,14 @@ impl Inside<'_> {
     ) -> usize {
         self.touch();
         let bin = &self.stock.bins[index];
-        let len = self.len(index);
+        let len = bin.len();
         let n = n.min(len);
-        let first = self.slot(bin, 0);
         // SAFETY: K3; the rest moves down, within the bin.
         unsafe {
-            std::ptr::copy_nonoverlapping(first, out.as_mut_ptr(), n);
-            std::ptr::copy(first.add(n), first, len - n);
+            std::ptr::copy_nonoverlapping(bin.base, out.as_mut_ptr(), n);
+            std::ptr::copy(bin.base.add(n), bin.base, len - n);
+            bin.top.store(bin.base.add(len - n), Ordering::Relaxed);
         }
-        bin.len.store((len - n) as u32, Ordering::Relaxed);
         n
     }
 
@@ -384,11 +422,10 @@ impl Inside<'_> {
             return None;
         }
         let mut idle = None;
-        for (at, bin) in self.stock.bins.iter().enumerate() {
-            let pops = bin.pops.load(Ordering::Relaxed) as u32;
-            if bin.idle_at.load(Ordering::Relaxed) != pops {
-                bin.idle_at.store(pops, Ordering::Relaxed);
-            } else if at != index && bin.cap.load(Ordering::Relaxed) > 0 {
+        for (at, (bin, seen)) in self.stock.bins.iter().zip(&self.stock.seen_by_owner).enumerate() {
+            if seen.load(Ordering::Relaxed) != bin.pops() {
+                seen.store(bin.pops(), Ordering::Relaxed);
+            } else if at != index && bin.cap() > 0 {
                 // The largest class is the likeliest to make enough room.
                 idle = Some(at);
             }
