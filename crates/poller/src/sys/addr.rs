@@ -151,6 +151,18 @@ pub struct ParseAddrError {
     why: &'static str,
 }
 
+impl ParseAddrError {
+    /// Says why `text` is not an address; for those who accept more than this module does.
+    pub fn new(text: &str, why: &'static str) -> ParseAddrError {
+        ParseAddrError { text: text.to_owned(), why }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 impl fmt::Display for ParseAddrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} is not an address: {}", self.text, self.why)
@@ -169,7 +181,7 @@ impl FromStr for Addr {
     type Err = ParseAddrError;
 
     fn from_str(text: &str) -> Result<Addr, ParseAddrError> {
-        let wrong = |why| ParseAddrError { text: text.to_owned(), why };
+        let wrong = |why| ParseAddrError::new(text, why);
         let Some(unix) = text.strip_prefix("unix:") else {
             let expected = "expected IP:PORT, [IPV6]:PORT, unix:PATH or unix:@NAME";
             return text.parse().map(Addr::Inet).map_err(|_| wrong(expected));

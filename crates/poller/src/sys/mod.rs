@@ -4,8 +4,8 @@
 //! in, `std::io::Result` out, no `unsafe` at the border, and the same few rules everywhere:
 //!
 //! - Every descriptor is close-on-exec and non-blocking from birth. Numbers 0 to 2 are ordinary.
-//! - No call blocks, except [`ppoll`] and [`Poller::wait`](crate::Poller::wait), whose job it is;
-//!   reading and writing do not even when an adopted descriptor is in blocking mode.
+//! - No call blocks, except [`ppoll`] and [`Poller::wait`](crate::Poller::wait), whose job it is, and
+//!   [`lookup`]; reading and writing do not even when an adopted descriptor is in blocking mode.
 //! - No write raises `SIGPIPE`.
 //! - `EINTR` never gets out: the call is made again, with what is left of its timeout.
 //! - An errno whose usual [`ErrorKind`](std::io::ErrorKind) would mislead is given a fitting one, each by name, in
@@ -27,7 +27,9 @@ mod epoll;
 mod errno;
 #[cfg(not(netpoll_loom))]
 mod eventfd;
+mod file;
 mod limits;
+mod lookup;
 #[cfg(netpoll_loom)]
 mod model;
 mod poll;
@@ -41,7 +43,9 @@ pub(crate) use epoll::{Epoll, RawEvent};
 pub use errno::{AcceptFailure, accept_failure};
 #[cfg(not(netpoll_loom))]
 pub use eventfd::EventFd;
+pub use file::{FileId, remove_file, set_file_mode, socket_file};
 pub use limits::{FileLimit, nofile_limit, raise_nofile_limit, set_nofile_limit};
+pub use lookup::lookup;
 #[cfg(netpoll_loom)]
 pub use model::EventFd;
 #[cfg(netpoll_loom)]
@@ -52,7 +56,7 @@ pub use socket::{
     peer_addr, recv, recv_vectored, send, send_vectored, shutdown, stream_socket, take_error,
 };
 pub use sockopt::{
-    Keepalive, is_listening, is_stream, is_tcp, recv_buffer, send_buffer, set_cloexec,
-    set_keepalive, set_linger, set_nodelay, set_nonblocking, set_only_v6, set_recv_buffer,
-    set_reuse_addr, set_reuse_port, set_send_buffer, set_user_timeout,
+    Keepalive, is_listening, is_stream, is_tcp, recv_buffer, send_buffer, set_bind_without_port,
+    set_cloexec, set_keepalive, set_linger, set_nodelay, set_nonblocking, set_only_v6,
+    set_recv_buffer, set_reuse_addr, set_reuse_port, set_send_buffer, set_user_timeout,
 };

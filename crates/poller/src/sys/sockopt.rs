@@ -125,6 +125,17 @@ pub fn set_only_v6(fd: impl AsFd, on: bool) -> io::Result<()> {
     set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, c_int::from(on))
 }
 
+/// When a socket is bound to an address with port 0 before it connects, leaves the choice of the
+/// port to connecting (`IP_BIND_ADDRESS_NO_PORT`): then only the four numbers together have to be
+/// unique, and many more connections fit.
+///
+/// # Errors
+///
+/// When `fd` is no Internet socket.
+pub fn set_bind_without_port(fd: impl AsFd, on: bool) -> io::Result<()> {
+    set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, c_int::from(on))
+}
+
 /// What closing does with bytes that are not sent yet: `None`, the default, sends them in the
 /// background. Zero throws them away and resets the connection. Anything else, rounded up to
 /// seconds, makes closing wait that long, even for non-blocking sockets.
