@@ -2,7 +2,7 @@
 
 use std::ptr::{self, NonNull};
 
-use super::{WriteHalf, join, links, next, set_next};
+use super::{WriteHalf, join, links, next, set_next, shortened_cap};
 use crate::chain::free_from;
 use crate::node::{Node, NodeExt, NodePtr, Part};
 use crate::placeholder::OpenList;
@@ -43,7 +43,8 @@ impl WriteHalf {
         // is published; `first..last` are new.
         unsafe {
             let part = node.part();
-            if offset == 0 {
+            // Nothing goes in front of the chain's last node, even if all in it is pending.
+            if offset == 0 && node.as_ptr() != self.chain.last() {
                 set_next(last, node.as_ptr());
                 self.set_after(before, first);
             } else {
@@ -124,8 +125,9 @@ impl WriteHalf {
                 let part = node.part();
                 let kept = (part.len - part.firm).min(n);
                 n -= kept;
-                node.close(part.firm + kept, part.firm, part.cap);
-                part.firm + kept
+                let len = part.firm + kept;
+                node.close(len, part.firm, shortened_cap(part.len, part.cap, len));
+                len
             };
             if let Some(last) = NonNull::new(end) {
                 shorten(last);

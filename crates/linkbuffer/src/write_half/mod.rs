@@ -12,7 +12,8 @@
 //!
 //! - **W1** `node` is the last node: either the chain's last one, or the end of the list at `first`. Its
 //!   bytes `..len` are written, and `len..cap` is room that nobody else can reach (N4). While there is no
-//!   node, `cap` is 0.
+//!   node, `cap` is 0. Nodes that only show bytes of others are full, `cap = len`, and stay so when they are
+//!   shortened.
 //! - **W2** What a node says of itself is up to date once it is closed, that is for all but `node`.
 //! - **W3** No node of the list but `node` is empty.
 
@@ -328,6 +329,9 @@ impl WriteHalf {
     fn set_aside(&mut self, empty: NodePtr) {
         // SAFETY: both are ours, and in no list.
         unsafe {
+            if empty.part().cap == 0 {
+                return empty.unlink();
+            }
             match NonNull::new(self.spare) {
                 Some(spare) if spare.part().cap >= empty.part().cap => return empty.unlink(),
                 Some(spare) => spare.unlink(),
@@ -416,6 +420,11 @@ impl WriteHalf {
             unsafe { node.will_write(self.data.wrapping_add(self.len), _len) };
         }
     }
+}
+
+/// The room of a full or a partly filled node that is shortened (W1).
+pub(crate) fn shortened_cap(len: usize, cap: usize, new_len: usize) -> usize {
+    if len == cap { new_len } else { cap }
 }
 
 /// A list of nodes for bytes that were handed over: its first and its last. `None` for no bytes.
@@ -556,7 +565,9 @@ impl Writer for WriteHalf {
         }
         self.open.forget_from(n);
         if n >= self.closed {
-            self.len = self.firm + (n - self.closed);
+            let len = self.firm + (n - self.closed);
+            self.cap = shortened_cap(self.len, self.cap, len);
+            self.len = len;
         } else {
             self.keep_pending(n);
         }
