@@ -23,7 +23,10 @@ const WAYS: usize = 4;
 const WAYS: usize = 1;
 
 /// How often a search is repeated while the class is not empty, only out of its slots.
+#[cfg(not(netpoll_loom))]
 const PATIENCE: usize = 4;
+#[cfg(netpoll_loom)]
+const PATIENCE: usize = 1;
 
 pub(crate) struct Depot {
     shelves: [Shelf; KEPT],
@@ -89,6 +92,9 @@ impl Shelf {
             let release = Ordering::Release;
             #[cfg(netpoll_mutant = "put_relaxed")]
             let release = Ordering::Relaxed;
+            #[cfg(netpoll_mutant = "put_over_another")]
+            return slot.store(list, release);
+            #[cfg(not(netpoll_mutant = "put_over_another"))]
             if slot.compare_exchange(ptr::null_mut(), list, release, Ordering::Relaxed).is_ok() {
                 return;
             }

@@ -1,5 +1,8 @@
 //! A power-of-two slab cache of unzeroed memory: per-thread stock over a shared depot
 
+// Without thread-locals and the reaper, what only they use is left over.
+#![cfg_attr(netpoll_loom, allow(dead_code, unused_imports))]
+
 mod batch;
 mod block;
 mod cache;
@@ -9,6 +12,9 @@ mod core;
 mod depot;
 #[cfg(not(netpoll_loom))]
 mod local;
+#[cfg(netpoll_loom)]
+#[doc(hidden)]
+pub mod model;
 #[cfg(not(netpoll_loom))]
 mod reaper;
 mod stats;
