@@ -66,6 +66,33 @@ pub enum Refusal {
     NoThread(#[source] io::Error),
 }
 
+impl From<Refusal> for io::Error {
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) for a full queue,
+    /// [`NotConnected`](io::ErrorKind::NotConnected) for a pool that is shut down, and the
+    /// system's own error where it refused the thread.
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full => io::Error::new(io::ErrorKind::WouldBlock, refusal),
+            Refusal::Closed => io::Error::new(io::ErrorKind::NotConnected, refusal),
+            Refusal::NoThread(error) => error,
+        }
+    }
+}
+
+/// Drops the task: for `?` in functions whose error must not hold it, such as one that is `Sync`.
+impl<F> From<Rejected<F>> for Refusal {
+    fn from(rejected: Rejected<F>) -> Self {
+        rejected.reason
+    }
+}
+
+/// Drops the task; see the conversion of [`Refusal`].
+impl<F> From<Rejected<F>> for io::Error {
+    fn from(rejected: Rejected<F>) -> Self {
+        rejected.reason.into()
+    }
+}
+
 /// A task that was not accepted, with the reason. It has not been run, and never will be.
 #[derive(Error)]
 #[error("task refused: {reason}")]

@@ -24,8 +24,8 @@ use crate::{
 
 /// The right to the result of a task, from [`Pool::spawn`](crate::Pool::spawn).
 ///
-/// Dropping it lets the task run on: its result is dropped where it ends, and its panic goes to
-/// the pool's panic handler.
+/// Dropped before the task has ended, it lets the task run on: the result is dropped by the worker,
+/// and a panic goes to the pool's panic handler. Dropped later, it takes either along.
 pub struct JoinHandle<T> {
     packet: Option<Arc<Packet<T>>>,
 }

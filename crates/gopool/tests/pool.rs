@@ -335,6 +335,59 @@ fn threads_never_exceed_the_bound_at_any_sample() {
     assert!(most.load(SeqCst) <= 5);
 }
 
+/// What the system counts, where threads that leave do not blur it.
+#[test]
+#[cfg(all(target_os = "linux", not(miri)))]
+fn the_system_sees_no_more_threads_than_the_cap() {
+    let pool = Pool::builder().name("sampled").cap(4).keep_alive(Duration::MAX).build().unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let sample = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("comm")));
+        names.flatten().filter(|name| name.starts_with("sampled-")).count()
+    };
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    let ran = Arc::clone(&ran);
+                    let task = move || {
+                        thread::sleep(Duration::from_micros(20));
+                        ran.fetch_add(1, SeqCst);
+                    };
+                    pool.go(task).unwrap();
+                }
+            });
+        }
+        while ran.load(SeqCst) < 4_000 {
+            assert!(sample() <= 4);
+        }
+    });
+    assert_eq!(sample(), 4);
+}
+
+#[test]
+fn refusals_convert_for_the_question_mark() {
+    fn as_io(pool: &Pool) -> std::io::Result<()> {
+        // Not `Sync`, so the error could not carry it into a `dyn Error + Send + Sync`.
+        let captured = std::cell::Cell::new(0);
+        Ok(pool.go(move || captured.set(1))?)
+    }
+    fn as_refusal(pool: &Pool) -> Result<(), Refusal> {
+        Ok(pool.go(|| ())?)
+    }
+    let pool = Pool::builder().build().unwrap();
+    as_io(&pool).unwrap();
+    pool.shutdown(SOON).unwrap();
+    assert_eq!(as_io(&pool).unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+    assert!(matches!(as_refusal(&pool), Err(Refusal::Closed)));
+    let full = std::io::Error::from(Refusal::Full);
+    assert_eq!(
+        (full.kind(), full.to_string().as_str()),
+        (std::io::ErrorKind::WouldBlock, "the queue is full")
+    );
+}
+
 #[test]
 fn the_cap_moves_up_and_down_under_load() {
     let pool = Pool::builder().cap(1).keep_alive(Duration::from_millis(1)).build().unwrap();
