@@ -236,7 +236,9 @@ fn two_wait_for_room() {
 #[test]
 fn a_result_crosses_threads() {
     check(3, || {
-        let pool = Pool::builder().cap(1).queue_limit(1).keep_alive(FOREVER).build().unwrap();
+        let pool = Pool::builder().cap(1).queue_limit(2).keep_alive(FOREVER).build().unwrap();
+        // The worker that is then awake takes the next task without a lock in between.
+        pool.go(|| ()).unwrap();
         let captured = loom::cell::UnsafeCell::new(1);
         // SAFETY: the cell moves into the task.
         let handle = pool.spawn(move || captured.with_mut(|at| unsafe { *at += 1 })).unwrap();

@@ -1,17 +1,15 @@
 //! The system refuses threads: a typed, counted outcome, and no task lost.
 #![cfg(all(not(netpoll_loom), not(miri), target_os = "linux", target_pointer_width = "64"))]
 
-use std::{sync::mpsc, time::Duration};
+use std::{sync::mpsc, thread, time::Duration};
 
 use gopool::{Pool, Refusal};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// More stack than there are addresses.
 const IMPOSSIBLE: usize = 1 << 60;
-
-/// More than half of the addresses there are: one such stack fits.
-const ONCE: usize = 65 << 40;
 
 #[test]
 fn a_pool_without_threads_gives_the_task_back() {
@@ -31,20 +29,28 @@ fn a_pool_without_threads_gives_the_task_back() {
     assert!(pool.go(|| ()).unwrap_err().is_closed());
 }
 
+/// Leaves this process room for one such stack, and not for two.
+fn leave_room_for_one(stack: usize) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let used: u64 = used.trim().trim_end_matches(" kB").parse().unwrap();
+    let limit = used * 1024 + stack as u64 * 3 / 2;
+    setrlimit(Resource::RLIMIT_AS, limit, RLIM_INFINITY).unwrap();
+}
+
 #[test]
 fn a_pool_with_too_few_threads_keeps_the_task_for_those_it_has() {
-    let pool = Pool::builder().stack_size(ONCE).build().unwrap();
+    const STACK: usize = 1 << 30;
+
+    leave_room_for_one(STACK);
+    let pool = Pool::builder().stack_size(STACK).build().unwrap();
     let (gate, is_open) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
-    let first = pool.go(move || {
+    pool.go(move || {
         started.send(()).unwrap();
         let _ = is_open.recv();
-    });
-    if first.is_err() {
-        // This system does not overcommit, so not even one thread was to be had.
-        assert_eq!(pool.stats().threads_refused, 1);
-        return;
-    }
+    })
+    .unwrap();
     has_started.recv_timeout(SOON).unwrap();
 
     let second = pool.spawn(|| 2).unwrap();
@@ -56,8 +62,14 @@ fn a_pool_with_too_few_threads_keeps_the_task_for_those_it_has() {
     }
     assert!(pool.stats().threads_refused < 100);
 
-    drop(gate);
+    // When it no longer does, the next task brings the worker.
+    setrlimit(Resource::RLIMIT_AS, RLIM_INFINITY, RLIM_INFINITY).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    pool.go(|| ()).unwrap();
     assert_eq!(second.join().unwrap(), 2);
+    assert!(pool.stats().threads_started > 1);
+
+    drop(gate);
     pool.shutdown(SOON).unwrap();
-    assert_eq!(pool.stats().completed, 102);
+    assert_eq!(pool.stats().completed, 103);
 }
