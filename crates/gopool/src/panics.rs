@@ -61,11 +61,16 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
     }
 }
 
-/// Drops what was thrown; it may be a value whose own drop panics, and so on.
-pub(crate) fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        mem::forget(again);
+/// Drops what was thrown. It may be a value whose own drop panics, with a value whose drop panics,
+/// and so on; after a few, the last is leaked.
+pub(crate) fn discard(mut payload: Box<dyn Any + Send>) {
+    for _ in 0..8 {
+        match panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            Ok(()) => return,
+            Err(again) => payload = again,
+        }
     }
+    mem::forget(payload);
 }
 
 pub(crate) type Handler = Arc<dyn Fn(Panic<'_>) + Send + Sync>;

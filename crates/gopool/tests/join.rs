@@ -57,8 +57,9 @@ fn the_last_of_many_joiners_is_told() {
     for _ in 0..3 {
         let (inner, sender, all_run) = (pool.clone(), sender.clone(), Arc::clone(&all_run));
         pool.go(move || {
+            // All workers are taken before there are children, and until all are queued.
+            all_run.wait();
             let child = inner.spawn(|| ()).unwrap();
-            // The children are queued, and no worker is free for them.
             all_run.wait();
             sender.send(child.join().is_ok()).unwrap();
         })
