@@ -20,7 +20,7 @@ use crate::depot::Depot;
 use crate::stats::Stats;
 use crate::stock::{Inside, Stock, rounds};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{const_unless_loom, relax};
+use crate::sync::{const_unless_loom, relax, trim_allocator};
 
 pub(crate) struct Core {
     depot: Depot,
@@ -30,6 +30,12 @@ pub(crate) struct Core {
     live: AtomicUsize,
     misses: AtomicU64,
     returned: AtomicU64,
+    /// Bytes that ever went back to the allocator.
+    gone: AtomicUsize,
+    /// What the reaper saw: bytes that ever came from the allocator, at its last look.
+    seen_come: AtomicUsize,
+    /// What the reaper saw: `gone` when it last had the allocator let go of free memory.
+    seen_gone: AtomicUsize,
     limit: AtomicUsize,
     thread_limit: AtomicUsize,
     /// How many classes are kept, from the smallest; at most `KEPT`.
@@ -40,6 +46,9 @@ pub(crate) struct Core {
     /// Whether the reaper knows this core; written under its lock.
     pub(crate) watched: AtomicBool,
 }
+
+/// Bytes for which the allocator is asked to let go of free memory.
+const WORTH_TRIMMING: usize = 1 << 20;
 
 /// Addresses on their way from one place to another.
 type Hand = [NonNull<u8>; MAX_BATCH];
@@ -60,6 +69,9 @@ impl Core {
                 live: AtomicUsize::new(0),
                 misses: AtomicU64::new(0),
                 returned: AtomicU64::new(0),
+                gone: AtomicUsize::new(0),
+                seen_come: AtomicUsize::new(0),
+                seen_gone: AtomicUsize::new(0),
                 limit: AtomicUsize::new(config.limit),
                 thread_limit: AtomicUsize::new(config.thread_limit),
                 kept: AtomicUsize::new(config.kept_classes()),
@@ -148,6 +160,7 @@ impl Core {
     /// The caller owns the block, and gives it up.
     unsafe fn deallocate(&self, class: Class, block: NonNull<u8>) {
         self.returned.fetch_add(1, RELAXED);
+        self.gone.fetch_add(class.footprint(), RELAXED);
         self.live.fetch_sub(class.footprint(), RELAXED);
         // SAFETY: every block came from `alloc` with the layout of its class.
         unsafe { dealloc(block.as_ptr(), class.layout()) }
@@ -170,6 +183,7 @@ impl Core {
         let new = NonNull::new(new).ok_or(AllocError::exhausted(to.capacity()))?;
         self.misses.fetch_add(1, RELAXED);
         self.returned.fetch_add(1, RELAXED);
+        self.gone.fetch_add(from.footprint(), RELAXED);
         self.live.fetch_add(to.footprint() - from.footprint(), RELAXED);
         Ok(new)
     }
@@ -413,6 +427,8 @@ impl Core {
         for class in (0..KEPT).map(Class::at) {
             freed += self.clear_shelf(class, usize::MAX);
         }
+        self.seen_gone.store(self.gone.load(RELAXED), RELAXED);
+        trim_allocator();
         freed
     }
 
@@ -430,6 +446,23 @@ impl Core {
             let unused = self.depot.shelf(class).unused();
             self.clear_shelf(class, unused);
         }
+        if self.is_time_to_trim() {
+            trim_allocator();
+        }
+    }
+
+    /// Whether much went back to the allocator and little came from it since the last look: then it
+    /// is worth its while to let go of memory, and few have to wait meanwhile.
+    fn is_time_to_trim(&self) -> bool {
+        let gone = self.gone.load(RELAXED);
+        let come = self.live.load(RELAXED).wrapping_add(gone);
+        let came = come.wrapping_sub(self.seen_come.swap(come, RELAXED));
+        let went = gone.wrapping_sub(self.seen_gone.load(RELAXED));
+        let yes = went >= WORTH_TRIMMING && came <= went / 16;
+        if yes {
+            self.seen_gone.store(gone, RELAXED);
+        }
+        yes
     }
 
     /// Gives back up to `n` blocks of a bin and the room it does not need.

@@ -121,3 +121,14 @@ pub(crate) fn heavy_fence() -> bool {
 pub(crate) fn heavy_fence() -> bool {
     false
 }
+
+/// Has the allocator give free memory back to the kernel, where it has to be told: glibc keeps what
+/// lies below the last block in use, so one small allocation can pin a gibibyte. Elsewhere, and
+/// where the program has another allocator, this does next to nothing.
+pub(crate) fn trim_allocator() {
+    // SAFETY: malloc_trim may be called at any time, by any thread.
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(any(netpoll_loom, miri))))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
