@@ -133,11 +133,26 @@ fn one_pool(c: &mut Criterion) {
     }
 }
 
+/// Keeps this thread on one processor, so that two threads are not measured on the same one.
+fn pin(processor: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a valid set; where the processor does not exist, the call fails and changes nothing.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        libc::CPU_SET(processor, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = processor;
+}
+
 /// Time for `iters` rounds on each of so many threads.
 fn side_by_side<S: Source>(source: &S, threads: usize, size: usize, iters: u64) -> Duration {
     let start = Barrier::new(threads);
     thread::scope(|scope| {
-        let run = || {
+        let (source, start) = (&source, &start);
+        let run = |processor| {
+            pin(processor);
             // Each thread fetches its stock first.
             source.round(size);
             start.wait();
@@ -147,7 +162,7 @@ fn side_by_side<S: Source>(source: &S, threads: usize, size: usize, iters: u64) 
             }
             begin.elapsed()
         };
-        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let runs: Vec<_> = (0..threads).map(|at| scope.spawn(move || run(at))).collect();
         runs.into_iter().map(|run| run.join().expect("no panic")).max().expect("a thread")
     })
 }
@@ -172,6 +187,7 @@ fn pipe<S: Source>(source: &S, size: usize, iters: u64) -> Duration {
     };
     thread::scope(|scope| {
         let consumer = scope.spawn(|| {
+            pin(1);
             start.wait();
             for at in 0..iters as usize {
                 let slot = &ring[at % ring.len()];
@@ -191,19 +207,24 @@ fn pipe<S: Source>(source: &S, size: usize, iters: u64) -> Duration {
                 }
             }
         });
-        start.wait();
-        let begin = Instant::now();
-        for at in 0..iters as usize {
-            let ptr = source.take(black_box(size));
-            // SAFETY: at least one byte, just taken.
-            unsafe { ptr.write(1) };
-            let slot = &ring[at % ring.len()];
-            let mut tries = 0;
-            while !slot.load(Ordering::Acquire).is_null() {
-                backoff(&mut tries);
+        let producer = || {
+            pin(0);
+            start.wait();
+            let begin = Instant::now();
+            for at in 0..iters as usize {
+                let ptr = source.take(black_box(size));
+                // SAFETY: at least one byte, just taken.
+                unsafe { ptr.write(1) };
+                let slot = &ring[at % ring.len()];
+                let mut tries = 0;
+                while !slot.load(Ordering::Acquire).is_null() {
+                    backoff(&mut tries);
+                }
+                slot.store(ptr, Ordering::Release);
             }
-            slot.store(ptr, Ordering::Release);
-        }
+            begin
+        };
+        let begin = scope.spawn(producer).join().expect("no panic");
         consumer.join().expect("no panic");
         begin.elapsed()
     })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dirtmake::AllocError;
 
 use crate::block::Block;
-use crate::class::{Class, KEPT};
+use crate::class::{Class, KEPT, LARGEST_KEPT};
 #[cfg(not(netpoll_loom))]
 use crate::config::Config;
 use crate::config::{Builder, decay_nanos, kept_classes};
@@ -33,20 +33,11 @@ pub(crate) enum Home {
 
 impl Home {
     /// Memory of this class, for the caller alone.
-    #[inline]
     pub(crate) fn take(&self, class: Class) -> Result<NonNull<u8>, AllocError> {
         #[cfg(not(netpoll_loom))]
-        match self {
-            Home::Global => {
-                if class.index() < KEPT {
-                    if let Some(block) = local::current().and_then(|stock| stock.pop(class.index()))
-                    {
-                        return Ok(block);
-                    }
-                }
-                take_slowly(class)
-            }
-            Home::Private(core) => take_privately(core, class),
+        {
+            let core = self.core();
+            core.take(if core.keeps(class) { self.stock() } else { None }, class)
         }
         #[cfg(netpoll_loom)]
         match self {
@@ -153,14 +144,6 @@ fn allocate_untracked(class: Class) -> Result<NonNull<u8>, AllocError> {
     block.ok_or(AllocError::exhausted(class.capacity()))
 }
 
-#[cfg(not(netpoll_loom))]
-#[cold]
-#[inline(never)]
-fn take_slowly(class: Class) -> Result<NonNull<u8>, AllocError> {
-    let stock = if GLOBAL.keeps(class) { local::global() } else { None };
-    GLOBAL.take(stock, class)
-}
-
 /// # Safety
 ///
 /// As [`Home::give`].
@@ -172,12 +155,6 @@ unsafe fn give_slowly(block: NonNull<u8>, class: Class) {
     // SAFETY: the caller's promise.
     unsafe { GLOBAL.give(stock, class, block) }
     reaper::watch(&Home::Global);
-}
-
-#[cfg(not(netpoll_loom))]
-#[inline(never)]
-fn take_privately(core: &Arc<Core>, class: Class) -> Result<NonNull<u8>, AllocError> {
-    core.take(if core.keeps(class) { local::private(core) } else { None }, class)
 }
 
 /// # Safety
@@ -257,7 +234,6 @@ impl Cache {
     /// # Panics
     ///
     /// As [`malloc`].
-    #[inline]
     #[must_use]
     #[track_caller]
     pub fn malloc(&self, size: usize) -> Block {
@@ -294,7 +270,6 @@ impl Cache {
     /// # Errors
     ///
     /// As [`try_malloc`].
-    #[inline]
     pub fn try_malloc_with_capacity(&self, size: usize, cap: usize) -> Result<Block, AllocError> {
         let class = Class::holding(size.max(cap))?;
         let ptr = self.home.take(class)?;
@@ -440,9 +415,12 @@ pub fn try_malloc(size: usize) -> Result<Block, AllocError> {
 #[must_use]
 #[track_caller]
 pub fn malloc_with_capacity(size: usize, cap: usize) -> Block {
-    match try_malloc_with_capacity(size, cap) {
-        Ok(block) => block,
-        Err(err) => err.raise(),
+    match kept(size, cap) {
+        Some(block) => block,
+        None => match not_kept(size, cap) {
+            Ok(block) => block,
+            Err(err) => err.raise(),
+        },
     }
 }
 
@@ -453,5 +431,28 @@ pub fn malloc_with_capacity(size: usize, cap: usize) -> Block {
 /// As [`try_malloc`].
 #[inline]
 pub fn try_malloc_with_capacity(size: usize, cap: usize) -> Result<Block, AllocError> {
+    match kept(size, cap) {
+        Some(block) => Ok(block),
+        None => not_kept(size, cap),
+    }
+}
+
+/// A block that this thread keeps: the common path, for itself so that it stays small.
+#[inline]
+fn kept(size: usize, cap: usize) -> Option<Block> {
+    #[cfg(not(netpoll_loom))]
+    if size.max(cap) <= LARGEST_KEPT {
+        let class = Class::holding(size.max(cap)).ok()?;
+        let block = local::current()?.pop(class.index())?;
+        // SAFETY: memory of this class, from the global cache to us alone.
+        return Some(unsafe { Block::new(block, class, size, Home::Global) });
+    }
+    let _ = (size, cap);
+    None
+}
+
+#[cold]
+#[inline(never)]
+fn not_kept(size: usize, cap: usize) -> Result<Block, AllocError> {
     Cache::global().try_malloc_with_capacity(size, cap)
 }

@@ -14,6 +14,9 @@ pub(crate) const KEPT: usize = 31;
 #[cfg(netpoll_loom)]
 pub(crate) const KEPT: usize = 1;
 
+/// The capacity of the largest class that a cache can keep.
+pub(crate) const LARGEST_KEPT: usize = 1 << (KEPT - 1);
+
 /// Alignment of every block.
 pub(crate) const ALIGN: usize = 16;
 
