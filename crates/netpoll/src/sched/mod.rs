@@ -300,7 +300,9 @@ impl<H: Host> Scheduler<H> {
                     Step::Again => {}
                     Step::Empty => {
                         // No place is held in the kernel.
-                        at.settle();
+                        if !cfg!(netpoll_mutant = "place_kept_asleep") {
+                            at.settle();
+                        }
                         self.sleep(&at);
                     }
                 }
@@ -401,6 +403,9 @@ impl<H: Host> At<H> {
     ) -> Option<R> {
         if !self.drives(which) {
             return None;
+        }
+        if cfg!(netpoll_mutant = "handler_reads") {
+            return self.with_core(|_, core| f(core));
         }
         self.leave();
         let result = self.with_core(|_, core| f(core));

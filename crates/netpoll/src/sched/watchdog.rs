@@ -61,8 +61,11 @@ impl Bed {
         }
     }
 
-    /// Wakes it, if it sleeps.
+    /// Wakes it, if it sleeps, to look at what the caller did just before.
     pub(super) fn rouse(&self) {
+        // ORDERING: pairs with the fence in `sleep_while`: either the watchdog, looking again, sees
+        // what the caller did, or the caller sees its flag.
+        fence(SeqCst);
         if self.asleep.swap(false, AcqRel) {
             if let Some(sleeper) = &*lock(&self.sleeper) {
                 sleeper.unpark();
