@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicUsize as Plain, Ordering::SeqCst as S},
     },
     task::{Wake, Waker},
+    time::Duration,
 };
 
 use loom::{
@@ -374,6 +375,10 @@ impl watchdog::Watch<Sim> for Ticker {
             }
             self.1 = *now;
         }
+    }
+
+    fn nap(&mut self) -> Option<Duration> {
+        None
     }
 
     fn may_take(&mut self, _: &Arc<Seat<Sim>>, _: Look) -> bool {

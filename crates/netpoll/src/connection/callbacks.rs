@@ -32,10 +32,8 @@ pub(crate) trait Session: Send {
     fn step(&mut self, inner: &Arc<Inner>) -> Outcome;
     /// A quick look: there is surely nothing to run.
     fn is_idle(&self) -> bool;
-    /// Whether nothing is buffered.
-    fn is_empty(&self) -> bool;
-    /// Gives back every block that is consumed.
-    fn release(&mut self);
+    /// Keeps no block that is not in use.
+    fn seal(&mut self);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,13 +241,9 @@ impl<S: Service> Session for Served<S> {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.conn.as_ref().is_some_and(|conn| conn.read_half_ref().buffer().len() == 0)
-    }
-
-    fn release(&mut self) {
+    fn seal(&mut self) {
         if let Some(conn) = &mut self.conn {
-            conn.read_half().release();
+            conn.seal();
         }
     }
 }
