@@ -36,8 +36,8 @@ use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
 use crate::node::{Node, NodeExt, NodePtr, Piece};
-use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::{UnsafeCell, planted};
 use crate::{Result, mem};
 
 /// Bits of `gone`.
@@ -95,11 +95,10 @@ impl Link {
         let shared = self.shared();
         // ORDERING: the Release half publishes what this end leaves behind and every access before; the
         // Acquire half takes what the other one left.
-        #[cfg(not(netpoll_mutant = "leave-relaxed"))]
-        const BOTH: Ordering = Ordering::AcqRel;
-        #[cfg(netpoll_mutant = "leave-relaxed")]
-        const BOTH: Ordering = Ordering::Relaxed;
-        let before = shared.gone.fetch_or(bits, BOTH);
+        let before = shared.gone.fetch_or(
+            bits,
+            planted!("leave-relaxed", Ordering::Relaxed, instead of Ordering::AcqRel),
+        );
         if before & (WRITER_GONE | READER_GONE) == 0 {
             return;
         }
@@ -244,11 +243,10 @@ impl Tail {
                 Some(before) => unsafe {
                     // ORDERING: pairs with the Acquire in `Head::refill` and `Walk`, publishing `len` of
                     // this node, and the next one (C3).
-                    #[cfg(not(netpoll_mutant = "link-relaxed"))]
-                    const LINK: Ordering = Ordering::Release;
-                    #[cfg(netpoll_mutant = "link-relaxed")]
-                    const LINK: Ordering = Ordering::Relaxed;
-                    before.as_ref().next.store(first, LINK);
+                    before.as_ref().next.store(
+                        first,
+                        planted!("link-relaxed", Ordering::Relaxed, instead of Ordering::Release),
+                    );
                 },
                 // SAFETY: C6.
                 None => unsafe {
@@ -260,18 +258,21 @@ impl Tail {
         }
         self.flushed = self.flushed.wrapping_add(n);
         // ORDERING: pairs with the Acquire in `Head::refresh`, publishing the bytes and their nodes (C2).
-        #[cfg(not(netpoll_mutant = "publish-relaxed"))]
-        const PUBLISH: Ordering = Ordering::Release;
-        #[cfg(netpoll_mutant = "publish-relaxed")]
-        const PUBLISH: Ordering = Ordering::Relaxed;
-        self.link.shared().flushed.store(self.flushed, PUBLISH);
+        self.link.shared().flushed.store(
+            self.flushed,
+            planted!("publish-relaxed", Ordering::Relaxed, instead of Ordering::Release),
+        );
     }
 
     /// Bytes published and not released.
     #[inline]
     pub(crate) fn occupied(&self) -> usize {
         // ORDERING: pairs with the Release in `Head::release`: what was released is not touched any more.
-        self.flushed.wrapping_sub(self.link.shared().released.load(Ordering::Acquire))
+        let released =
+            self.link.shared().released.load(
+                planted!("occupied-relaxed", Ordering::Relaxed, instead of Ordering::Acquire),
+            );
+        self.flushed.wrapping_sub(released)
     }
 
     /// Lets go of the last node (C5). Cheap if it is already.
@@ -287,8 +288,9 @@ impl Tail {
         self.sealed = true;
         // ORDERING: pairs with the fence in `Head::release`: either the reader sees `sealed`, or we see
         // `released` where it stopped.
-        #[cfg(not(netpoll_mutant = "seal-fence"))]
-        fence(Ordering::SeqCst);
+        if planted!("seal-without-fence", false, instead of true) {
+            fence(Ordering::SeqCst);
+        }
         if self.occupied() == 0 && self.unseal() {
             let last = std::mem::replace(&mut self.last, ptr::null_mut());
             // SAFETY: the reader is drained (C4), and the node is ours again.
@@ -408,7 +410,12 @@ impl Head {
     #[inline]
     pub(crate) fn refresh(&self) -> usize {
         // ORDERING: pairs with the Release in `Tail::publish` (C2).
-        self.flushed.set(self.link.shared().flushed.load(Ordering::Acquire));
+        let flushed = self
+            .link
+            .shared()
+            .flushed
+            .load(planted!("refresh-relaxed", Ordering::Relaxed, instead of Ordering::Acquire));
+        self.flushed.set(flushed);
         self.known()
     }
 
@@ -424,7 +431,12 @@ impl Head {
 
     pub(crate) fn is_ended(&self) -> bool {
         // ORDERING: pairs with the Release in `Tail::end` and `leave`.
-        self.link.shared().gone.load(Ordering::Acquire) & ENDED != 0
+        let gone = self
+            .link
+            .shared()
+            .gone
+            .load(planted!("end-relaxed", Ordering::Relaxed, instead of Ordering::Acquire));
+        gone & ENDED != 0
     }
 
     /// The next bytes as they lie together, and as far as they are known. Empty only if nothing is known
@@ -475,7 +487,7 @@ impl Head {
         if self.drained.replace(false) {
             // SAFETY: drained at `pos`, and `flushed` has grown (C6).
             let resume = unsafe { self.link.shared().resume.with(|resume| *resume) };
-            if resume.at == self.pos.get() {
+            if planted!("never-resume", false, instead of resume.at == self.pos.get()) {
                 let node = NonNull::new(resume.node).expect("C6: set before publishing");
                 self.first.set(resume.node);
                 self.cur.set(resume.node);
@@ -548,16 +560,14 @@ impl Head {
         self.released = pos;
         let shared = self.link.shared();
         // ORDERING: pairs with the Acquire in `Tail::occupied`: our reads of the last node are over (C4).
-        #[cfg(not(netpoll_mutant = "release-relaxed"))]
-        const RELEASE: Ordering = Ordering::Release;
-        #[cfg(netpoll_mutant = "release-relaxed")]
-        const RELEASE: Ordering = Ordering::Relaxed;
-        shared.released.store(pos, RELEASE);
+        shared.released.store(
+            pos,
+            planted!("release-relaxed", Ordering::Relaxed, instead of Ordering::Release),
+        );
         if drained {
             self.drained.set(true);
-            if !alone {
+            if !alone && planted!("release-without-fence", false, instead of true) {
                 // ORDERING: pairs with the fence in `Tail::seal`.
-                #[cfg(not(netpoll_mutant = "release-fence"))]
                 fence(Ordering::SeqCst);
             }
             // ORDERING: Relaxed, the compare-exchange decides.
@@ -579,7 +589,7 @@ impl Head {
             Ordering::AcqRel,
             Ordering::Relaxed,
         );
-        if sealed != 0 && taken.is_ok() {
+        if sealed != 0 && planted!("take-without-asking", true, instead of taken.is_ok()) {
             // SAFETY: C5.
             unsafe { free_from(self.cur.get(), ptr::null_mut()) };
             self.cur.set(ptr::null_mut());
@@ -622,7 +632,11 @@ unsafe fn extent(node: NodePtr, at: *const u8, known: usize) -> (Option<NodePtr>
     // SAFETY: the caller's promise; `len` is read only behind the successor (N3, C3).
     unsafe {
         // ORDERING: pairs with the Release in `Tail::publish` (C3).
-        match NonNull::new(node.as_ref().next.load(Ordering::Acquire)) {
+        let next = node
+            .as_ref()
+            .next
+            .load(planted!("extent-relaxed", Ordering::Relaxed, instead of Ordering::Acquire));
+        match NonNull::new(next) {
             None => (None, known),
             Some(next) => {
                 let used = at as usize - node.data() as usize;

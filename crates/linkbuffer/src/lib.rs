@@ -1,6 +1,9 @@
 //! A linked-block zero-copy byte buffer with one lock-free reader and one writer
 
+mod adapter;
 mod byte_reader;
+#[cfg(feature = "bytes")]
+mod bytes;
 mod chain;
 mod combine;
 mod error;
@@ -20,6 +23,7 @@ mod vec_writer;
 mod write_half;
 mod writer;
 
+pub use adapter::{IoReader, IoWriter};
 pub use byte_reader::ByteReader;
 pub use combine::{FollowedBy, Limit, Tee, TeeFn, TeeHasher, TeeSink, tee_fn, tee_hasher};
 pub use error::{Error, Result};
@@ -33,3 +37,10 @@ pub use slice::Slice;
 pub use vec_writer::VecWriter;
 pub use write_half::WriteHalf;
 pub use writer::{Writer, WriterExt};
+
+/// For models: how many blocks are out.
+#[cfg(netpoll_loom)]
+#[doc(hidden)]
+pub fn live_blocks() -> isize {
+    mem::live()
+}

@@ -27,21 +27,26 @@ pub(crate) unsafe fn free(ptr: NonNull<u8>, capacity: usize) {
 }
 
 #[cfg(netpoll_loom)]
-pub(crate) use self::plain::{alloc, free};
+pub(crate) use self::plain::{alloc, free, live};
 
 #[cfg(netpoll_loom)]
 pub(crate) mod plain {
     use super::*;
     use std::alloc::{Layout, alloc as get, dealloc};
-    use std::sync::atomic::{AtomicIsize, Ordering};
+    use std::cell::Cell;
 
-    /// Blocks that are out; models assert that it ends at zero.
-    pub(crate) static LIVE: AtomicIsize = AtomicIsize::new(0);
+    // The model checker runs all threads of a model on one thread of the system.
+    std::thread_local!(static LIVE: Cell<isize> = const { Cell::new(0) });
+
+    /// Blocks that are out, those of buffers, nodes and slices alike.
+    pub(crate) fn live() -> isize {
+        LIVE.get()
+    }
 
     pub(crate) fn alloc(size: usize) -> Result<(NonNull<u8>, usize)> {
         let capacity = size.max(64).next_power_of_two();
         let layout = Layout::from_size_align(capacity, 16).unwrap();
-        LIVE.fetch_add(1, Ordering::SeqCst);
+        LIVE.set(LIVE.get() + 1);
         // SAFETY: the layout is not empty.
         NonNull::new(unsafe { get(layout) })
             .map(|ptr| (ptr, capacity))
@@ -49,7 +54,7 @@ pub(crate) mod plain {
     }
 
     pub(crate) unsafe fn free(ptr: NonNull<u8>, capacity: usize) {
-        LIVE.fetch_sub(1, Ordering::SeqCst);
+        LIVE.set(LIVE.get() - 1);
         // SAFETY: the caller's promise; this is the layout of `alloc`.
         unsafe { dealloc(ptr.as_ptr(), Layout::from_size_align(capacity, 16).unwrap()) };
     }

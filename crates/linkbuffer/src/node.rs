@@ -22,8 +22,8 @@
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
+use crate::sync::{UnsafeCell, planted};
 use crate::{Owned, Result, mem};
 
 pub(crate) type NodePtr = NonNull<Node>;
@@ -356,18 +356,21 @@ impl NodeExt for NodePtr {
             let refs = &(*self.as_ptr()).refs;
             // ORDERING: Acquire pairs with the Release below in whoever dropped the others, so that its
             // reads happened before the memory is used again. One cannot become two (N2).
-            if refs.load(Ordering::Acquire) != 1 {
+            if refs.load(planted!("sole-relaxed", Ordering::Relaxed, instead of Ordering::Acquire))
+                != 1
+            {
                 // ORDERING: Release, our reads happen before the last holder's Acquire.
-                #[cfg(not(netpoll_mutant = "slice-release"))]
-                const GIVE: Ordering = Ordering::Release;
-                #[cfg(netpoll_mutant = "slice-release")]
-                const GIVE: Ordering = Ordering::Relaxed;
-                if refs.fetch_sub(1, GIVE) != 1 {
+                if refs.fetch_sub(
+                    1,
+                    planted!("drop-relaxed", Ordering::Relaxed, instead of Ordering::Release),
+                ) != 1
+                {
                     return;
                 }
                 // ORDERING: pairs with the Release of the other holders.
-                #[cfg(not(netpoll_mutant = "slice-acquire"))]
-                fence(Ordering::Acquire);
+                if planted!("drop-without-acquire", false, instead of true) {
+                    fence(Ordering::Acquire);
+                }
             }
             destroy(self);
         }

@@ -11,7 +11,6 @@ pub const BINARY_INPLACE_THRESHOLD: usize = 4096;
 /// Bytes that can be handed over to a writer, see [`WriterExt::write_bytes`](crate::WriterExt::write_bytes).
 ///
 /// Usually made by `into()`.
-#[derive(Clone)]
 #[non_exhaustive]
 pub enum Owned {
     /// A vector, or a string.
@@ -22,8 +21,13 @@ pub enum Owned {
     Shared(Arc<[u8]>),
     /// Bytes that live for ever.
     Static(&'static [u8]),
+    /// A block of mcache.
+    Block(mcache::Block),
     /// Bytes of another buffer.
     Slice(Slice),
+    /// Shared bytes of the `bytes` crate.
+    #[cfg(feature = "bytes")]
+    Bytes(bytes::Bytes),
 }
 
 impl Owned {
@@ -47,7 +51,10 @@ impl Owned {
             Owned::Boxed(b) => b,
             Owned::Shared(b) => b,
             Owned::Static(b) => b,
+            Owned::Block(b) => b,
             Owned::Slice(s) => return s.as_contiguous(),
+            #[cfg(feature = "bytes")]
+            Owned::Bytes(b) => b,
         })
     }
 }
@@ -59,7 +66,10 @@ impl std::fmt::Debug for Owned {
             Owned::Boxed(_) => "Boxed",
             Owned::Shared(_) => "Shared",
             Owned::Static(_) => "Static",
+            Owned::Block(_) => "Block",
             Owned::Slice(_) => "Slice",
+            #[cfg(feature = "bytes")]
+            Owned::Bytes(_) => "Bytes",
         };
         write!(f, "Owned::{kind}({} bytes)", self.len())
     }
@@ -116,6 +126,12 @@ impl<const N: usize> From<&'static [u8; N]> for Owned {
 impl From<&'static str> for Owned {
     fn from(text: &'static str) -> Owned {
         Owned::Static(text.as_bytes())
+    }
+}
+
+impl From<mcache::Block> for Owned {
+    fn from(block: mcache::Block) -> Owned {
+        Owned::Block(block)
     }
 }
 

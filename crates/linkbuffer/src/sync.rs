@@ -32,6 +32,22 @@ mod cell {
     }
 }
 
+/// A mistake that the model checker must notice, planted by `--cfg netpoll_mutant="NAME"`; without that cfg
+/// only the right expression is compiled in. See `tests/mutants.txt`.
+macro_rules! planted {
+    ($name:literal, $wrong:expr, instead of $right:expr) => {{
+        #[cfg(netpoll_mutant = $name)]
+        {
+            $wrong
+        }
+        #[cfg(not(netpoll_mutant = $name))]
+        {
+            $right
+        }
+    }};
+}
+pub(crate) use planted;
+
 /// A number that no other call in this process returned.
 ///
 /// Each thread takes them in batches. The counter is the standard library's in models too: nothing is

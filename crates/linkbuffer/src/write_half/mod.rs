@@ -243,6 +243,23 @@ impl WriteHalf {
         self.carried = 0;
     }
 
+    /// Some room, for who does not say how much.
+    #[cfg(feature = "bytes")]
+    pub(crate) fn tail_room(&mut self) -> Result<&mut [MaybeUninit<u8>]> {
+        self.room(1)?;
+        // SAFETY: room (W1).
+        Ok(unsafe { node::room(self.data.add(self.len), self.cap - self.len) })
+    }
+
+    /// # Safety
+    ///
+    /// The first `n` bytes of the last `tail_room` are written.
+    #[cfg(feature = "bytes")]
+    pub(crate) unsafe fn advance_tail(&mut self, n: usize) {
+        assert!(n <= self.cap - self.len, "no more than chunk_mut has");
+        self.len += n;
+    }
+
     /// Room for `n` bytes that lie together, at `len`.
     #[inline]
     fn room(&mut self, n: usize) -> Result<()> {
