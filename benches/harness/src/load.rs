@@ -1,0 +1,221 @@
+//! The load generator: one thread, one epoll instance, every byte checked.
+//!
+//! Closed loop: each connection keeps a number of requests on their way. Open loop: requests are due at
+//! a fixed rate whatever the server does, and latency counts from the moment a request was due, so a
+//! server that stalls pays for every request that would have come meanwhile. Churn: a connection for
+//! each request.
+
+mod conn;
+mod histogram;
+mod stream;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::sys::{self, Epoll, Event, NO_EVENT};
+use conn::{Conn, Tally};
+pub(crate) use histogram::Histogram;
+use stream::Stream;
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "pace")]
+pub(crate) enum Pace {
+    /// As many on their way per connection at all times.
+    Closed { depth: u64 },
+    /// So many per second over all connections, come what may.
+    Open { per_second: f64 },
+    /// One per connection, which then makes room for the next.
+    Churn,
+}
+
+/// What a load is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) to: SocketAddrV4,
+    pub(crate) connections: usize,
+    /// Connections that send nothing.
+    pub(crate) idle: usize,
+    pub(crate) frame: usize,
+    pub(crate) pace: Pace,
+    /// Ask for events without sleeping: where the load has a core of its own, so that waking it is no
+    /// part of what a server does.
+    pub(crate) spin: bool,
+}
+
+/// What happened within a stretch of time.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) replies: u64,
+    pub(crate) elapsed: Duration,
+    pub(crate) latency: Histogram,
+}
+
+#[derive(Debug)]
+pub(crate) struct Load {
+    plan: Plan,
+    epoll: Epoll,
+    conns: Vec<Conn>,
+    /// Kept open, and nothing else.
+    idle: Vec<TcpStream>,
+    events: Vec<Event>,
+    tally: Tally,
+    started: bool,
+    /// No request is to be sent any more.
+    draining: bool,
+    /// Open loop: how many requests were due so far, and since when.
+    issued: u64,
+    start: u64,
+}
+
+/// How long replies may take once no more requests are sent.
+const DRAIN: Duration = Duration::from_secs(10);
+
+impl Load {
+    /// Opens all connections; nothing is sent yet.
+    pub(crate) fn connect(plan: Plan) -> Result<Load> {
+        let epoll = Epoll::new()?;
+        let connect = || -> Result<TcpStream> {
+            let stream = TcpStream::connect(plan.to).context("connecting")?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        };
+        let idle = (0..plan.idle).map(|_| connect()).collect::<Result<Vec<_>>>()?;
+        let mut conns = Vec::with_capacity(plan.connections);
+        if plan.pace != Pace::Churn {
+            for at in 0..plan.connections {
+                let stream = connect()?;
+                epoll.add(stream.as_raw_fd(), at as u64)?;
+                conns.push(Conn::new(stream, Stream::new(plan.frame, at as u64)));
+            }
+        }
+        Ok(Load {
+            plan,
+            epoll,
+            conns,
+            idle,
+            events: vec![NO_EVENT; 1024],
+            tally: Tally::new(),
+            started: false,
+            draining: false,
+            issued: 0,
+            start: 0,
+        })
+    }
+
+    /// Goes on for so long, and tells what happened.
+    pub(crate) fn run(&mut self, duration: Duration) -> Result<Slice> {
+        self.tally.clear();
+        self.tally.refill = matches!(self.plan.pace, Pace::Closed { .. });
+        self.draining = false;
+        let start = self.tally.now();
+        let end = start + duration.as_nanos() as u64;
+        if !self.started {
+            self.begin(start)?;
+        }
+        let mut now = start;
+        while now < end {
+            let next = self.issue(now)?.min(end);
+            let pause = if self.plan.spin { 0 } else { next.saturating_sub(now) };
+            self.turn(Duration::from_nanos(pause))?;
+            now = self.tally.now();
+        }
+        Ok(Slice {
+            replies: self.tally.replies,
+            elapsed: Duration::from_nanos(now - start),
+            latency: self.tally.latency.clone(),
+        })
+    }
+
+    /// Waits for all replies that are still missing; says how many came. Another run begins anew.
+    pub(crate) fn drain(&mut self) -> Result<u64> {
+        self.tally.clear();
+        self.tally.refill = false;
+        self.draining = true;
+        let start = Instant::now();
+        while self.conns.iter().any(Conn::is_waiting) {
+            ensure!(start.elapsed() < DRAIN, "replies are missing after {DRAIN:?}");
+            self.turn(Duration::from_millis(10))?;
+        }
+        ensure!(!self.idle.iter().any(has_ended), "the server ended an idle connection");
+        self.started = false;
+        Ok(self.tally.replies)
+    }
+
+    fn begin(&mut self, now: u64) -> Result<()> {
+        self.started = true;
+        self.start = now;
+        self.issued = 0;
+        match self.plan.pace {
+            Pace::Closed { depth } => {
+                for conn in &mut self.conns {
+                    conn.allow(depth, now);
+                    conn.send(&mut self.tally)?;
+                }
+            }
+            Pace::Open { .. } => {}
+            Pace::Churn => {
+                self.conns.clear();
+                for at in 0..self.plan.connections {
+                    let conn = self.open(at as u64)?;
+                    self.conns.push(conn);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection for one request.
+    fn open(&mut self, at: u64) -> Result<Conn> {
+        let from = Ipv4Addr::new(127, 0, 0, 1 + (at % 32) as u8);
+        let stream = sys::connect(from, self.plan.to).context("connecting")?;
+        stream.set_nodelay(true)?;
+        self.epoll.add(stream.as_raw_fd(), at)?;
+        self.issued += 1;
+        let mut conn = Conn::new(stream, Stream::new(self.plan.frame, self.issued));
+        conn.allow(1, self.tally.now());
+        Ok(conn)
+    }
+
+    /// Open loop: sends what is due. Says when more is.
+    fn issue(&mut self, now: u64) -> Result<u64> {
+        let Pace::Open { per_second } = self.plan.pace else { return Ok(u64::MAX) };
+        let due = |nth: u64| self.start + (nth as f64 * 1e9 / per_second) as u64;
+        let count = self.conns.len() as u64;
+        while due(self.issued) <= now {
+            let conn = &mut self.conns[(self.issued % count) as usize];
+            conn.allow(1, due(self.issued));
+            conn.send(&mut self.tally)?;
+            self.issued += 1;
+        }
+        Ok(due(self.issued))
+    }
+
+    /// Handles what happened, after waiting for it at most so long.
+    fn turn(&mut self, pause: Duration) -> Result<()> {
+        let mut events = std::mem::take(&mut self.events);
+        for event in self.epoll.wait(&mut events, pause)? {
+            let (at, ready) = (event.u64, event.events);
+            let replies = self.conns[at as usize].ready(ready, &mut self.tally)?;
+            if replies > 0 && self.plan.pace == Pace::Churn && !self.draining {
+                self.conns[at as usize] = self.open(at)?;
+            }
+        }
+        self.events = events;
+        Ok(())
+    }
+}
+
+/// Whether the server ended a connection on which nothing was sent.
+fn has_ended(stream: &TcpStream) -> bool {
+    !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! The instrument behind `cargo xtask bench`: servers as processes of their own, a load that checks
+//! every byte, ratios to a base that runs beside each of them.
+
+mod contender;
+mod flags;
+mod load;
+mod machine;
+mod probe;
+mod report;
+mod runner;
+mod scenario;
+mod server;
+mod stats;
+mod sys;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use contender::Contender;
+use flags::{Flags, Placements};
+use machine::Machine;
+use report::Report;
+use runner::{Placement, Runner, Settings, figure};
+use scenario::Scenario;
+use stats::Estimate;
+
+fn main() -> ExitCode {
+    match run(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("benches/harness lies in it")
+}
+
+fn run(flags: &Flags) -> Result<()> {
+    let descriptors = sys::raise_descriptors().context("the limit of descriptors")?;
+    sys::exact_timers()?;
+    let (scenarios, mut remarks) = scenario::all(descriptors);
+    let mut contenders = contender::known();
+    for peer in &flags.peer {
+        contenders.push(Contender::given(peer)?);
+    }
+    if flags.list {
+        list(&scenarios, &contenders);
+        return Ok(());
+    }
+    let scenarios = select_scenarios(flags, scenarios)?;
+    let mut contenders = select_contenders(flags, contenders)?;
+    if scenarios.iter().all(|scenario| scenario.id != "idle") {
+        remarks.clear();
+    }
+
+    let cores = sys::cores()?;
+    let placements = placements(flags, &cores, &mut remarks);
+    if !flags.no_build {
+        contender::build(&mut contenders, root());
+    }
+    for contender in contenders.iter().filter(|one| one.problem.is_some()) {
+        let problem = contender.problem.as_deref().unwrap_or_default();
+        ensure!(contender.name != flags.base, "the base: {problem}");
+        remarks.push(format!("{} is left out: {problem}", contender.name));
+    }
+    if flags.self_check {
+        let base = contenders.swap_remove(0);
+        contenders = vec![base.renamed(&format!("{} again", base.name)), base];
+    }
+    let settings = settings(flags);
+    let mut report = Report {
+        machine: Machine::look(root(), cores.len()),
+        command: env::args().skip(1).fold("cargo xtask bench".to_owned(), |all, arg| {
+            let quoted = if arg.contains(' ') { format!("'{arg}'") } else { arg };
+            format!("{all} {quoted}")
+        }),
+        base: settings.base.clone(),
+        rounds: settings.rounds,
+        slice_ms: settings.slice.as_millis() as u64,
+        warm_ms: settings.warm.as_millis() as u64,
+        bar: flags.bar,
+        remarks,
+        servers: contenders,
+        scenarios: Vec::new(),
+    };
+    println!("{}", report.heading());
+    measure(&mut report, &settings, &scenarios, &placements)?;
+    report.write(&flags.out)?;
+    println!();
+    for (text, _) in report.verdicts() {
+        println!("{text}");
+    }
+    println!("the report is in {}", flags.out.join("report.html").display());
+    judge(flags, &report)
+}
+
+fn measure(
+    report: &mut Report,
+    settings: &Settings,
+    scenarios: &[Scenario],
+    placements: &[Placement],
+) -> Result<()> {
+    let runs = runner::runs(settings.rounds, report.servers.len());
+    let bar = runner::progress(runs * (scenarios.len() * placements.len()) as u64);
+    bar.enable_steady_tick(Duration::from_secs(1));
+    for placement in placements {
+        let runner = Runner { root: root(), settings, placement, bar: &bar };
+        for scenario in scenarios {
+            let one = runner.run(scenario, &report.servers).context(scenario.id)?;
+            bar.suspend(|| report::print(&one, &settings.base));
+            report.scenarios.push(one);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// What the exit status says about the figures.
+fn judge(flags: &Flags, report: &Report) -> Result<()> {
+    let ratios = || {
+        report.scenarios.iter().flat_map(|scenario| {
+            scenario.outcomes.iter().filter_map(|outcome| {
+                Some((&scenario.scenario.title, &outcome.server, outcome.ratio(figure::CPU)?))
+            })
+        })
+    };
+    if flags.self_check {
+        let mut checked = 0;
+        for (title, _, Estimate { median, low, high, .. }) in ratios() {
+            let width = (high - median).max(median - low);
+            let text = format!("{title}: {median:.3}, interval {low:.3} to {high:.3}");
+            println!("self-check: {text}");
+            ensure!(low <= 1.0 && 1.0 <= high, "{text} does not contain 1.00");
+            ensure!(width <= 0.03, "{text} is wider than ±3 %");
+            checked += 1;
+        }
+        ensure!(checked > 0, "nothing was compared");
+    }
+    if flags.fail_if_worse {
+        let worse: Vec<String> = ratios()
+            .filter(|(_, _, ratio)| ratio.coverage >= 0.95 && ratio.low > 1.0)
+            .map(|(title, server, ratio)| {
+                format!(
+                    "{server}, {title}: {:.3} ({:.3} to {:.3})",
+                    ratio.median, ratio.low, ratio.high
+                )
+            })
+            .collect();
+        if !worse.is_empty() {
+            bail!("worse beyond the noise:\n  {}", worse.join("\n  "));
+        }
+    }
+    Ok(())
+}
+
+fn settings(flags: &Flags) -> Settings {
+    let (rounds, slice, warm) = match (flags.self_check, flags.quick) {
+        (false, true) => (6, 200, 50),
+        _ => (20, 400, 100),
+    };
+    Settings {
+        rounds: flags.rounds.unwrap_or(rounds),
+        slice: Duration::from_millis(flags.slice_ms.unwrap_or(slice)),
+        warm: Duration::from_millis(flags.warm_ms.unwrap_or(warm)),
+        probes: !flags.no_probes && !flags.self_check,
+        base: flags.base.clone(),
+    }
+}
+
+fn select_scenarios(flags: &Flags, all: Vec<Scenario>) -> Result<Vec<Scenario>> {
+    if let Some(unknown) = flags.scenario.iter().find(|id| all.iter().all(|one| one.id != **id)) {
+        bail!("there is no scenario {unknown}; see --list");
+    }
+    let wanted = |one: &Scenario| match (flags.scenario.is_empty(), flags.self_check) {
+        (false, _) => flags.scenario.iter().any(|id| id == one.id),
+        (true, true) => one.id == "c100",
+        (true, false) => one.quick || !flags.quick,
+    };
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+fn select_contenders(flags: &Flags, mut all: Vec<Contender>) -> Result<Vec<Contender>> {
+    for name in flags.only.iter().chain(&flags.skip).chain([&flags.base]) {
+        ensure!(all.iter().any(|one| one.name == *name), "there is no server {name}; see --list");
+    }
+    ensure!(!flags.skip.contains(&flags.base), "the base cannot be left out");
+    all.retain(|one| {
+        let wanted = flags.only.is_empty() || flags.only.contains(&one.name);
+        let only_base = flags.self_check;
+        one.name == flags.base || (!only_base && wanted && !flags.skip.contains(&one.name))
+    });
+    Ok(all)
+}
+
+fn placements(flags: &Flags, cores: &[usize], remarks: &mut Vec<String>) -> Vec<Placement> {
+    let (first, last) = (cores[0], cores[cores.len() - 1]);
+    let mut one = Placement {
+        name: "one",
+        title: "server on one core, load on another",
+        server: vec![last],
+        load: vec![first],
+    };
+    let two = Placement {
+        name: "two",
+        title: "everything on the same two cores",
+        server: cores[..cores.len().min(2)].to_vec(),
+        load: cores[..cores.len().min(2)].to_vec(),
+    };
+    if first == last {
+        one.title = "server and load on the only core";
+        remarks.push("there is only one core: the servers share it with the load".to_owned());
+        return vec![one];
+    }
+    match flags.placement {
+        Placements::One => vec![one],
+        Placements::Two => vec![two],
+        Placements::Both if flags.quick || flags.self_check => vec![one],
+        Placements::Both => vec![one, two],
+    }
+}
+
+fn list(scenarios: &[Scenario], contenders: &[Contender]) {
+    println!("scenarios:");
+    for scenario in scenarios {
+        println!("  {:<10} {}", scenario.id, scenario.title);
+    }
+    println!("servers:");
+    for contender in contenders {
+        println!("  {:<12} {}", contender.name, contender.configuration);
+    }
+}
