@@ -1,3 +1,5 @@
+//! epoll behind a small safe API: registrations, wake-ups, many pollers, balancing.
+//!
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 

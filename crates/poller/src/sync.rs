@@ -4,7 +4,7 @@
 #[cfg(netpoll_loom)]
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(netpoll_loom)]
-pub(crate) use loom::{cell, sync::atomic};
+pub(crate) use loom::{cell, lazy_static, sync::Condvar, sync::atomic};
 
 #[cfg(not(netpoll_loom))]
 pub(crate) use std::sync::atomic;
@@ -60,15 +60,18 @@ pub(crate) struct Counter(std::sync::atomic::AtomicU64);
 impl Counter {
     /// Adds `n`, from any thread.
     pub(crate) fn add(&self, n: u64) {
+        // ORDERING: Relaxed throughout this type, as its comment says.
         self.0.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Adds `n` where one thread at a time does: no read-modify-write.
     pub(crate) fn add_alone(&self, n: u64) {
+        // ORDERING: as in `add`.
         self.0.store(self.get().wrapping_add(n), std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
+        // ORDERING: as in `add`.
         self.0.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

@@ -1,3 +1,5 @@
+//! One thread's table against a map, and many threads filling while one recycles.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;

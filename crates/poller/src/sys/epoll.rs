@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock::retry_until;
 use super::errno::{check, explain};
 use crate::event::{Interest, Ready};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::token::Token;
 
 /// An event as the kernel writes it.

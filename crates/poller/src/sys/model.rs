@@ -8,17 +8,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use loom::sync::{Condvar, Mutex};
-
 use crate::event::{Interest, Ready};
-use crate::sync::lock;
+use crate::sync::{Condvar, Mutex, lazy_static, lock};
 use crate::token::Token;
 
-loom::lazy_static! {
-    static ref KERNEL: Kernel = Kernel {
-        state: Mutex::new(State::default()),
-        changed: Condvar::new(),
-    };
+lazy_static! {
+    static ref KERNEL: Kernel =
+        Kernel { state: Mutex::new(State::default()), changed: Condvar::new() };
 }
 
 struct Kernel {
