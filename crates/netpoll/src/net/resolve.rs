@@ -9,12 +9,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use poller::sys;
 
 use super::addr::{Addr, Target};
+use crate::sync::thread;
 
 /// How many names are looked up at the same time in a process, of those with a deadline.
 const MAX_LOOKUPS: usize = 32;

@@ -1,3 +1,5 @@
+//! Dials that meet listeners, closed ports, silence, full queues, and deadlines of a nanosecond.
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;

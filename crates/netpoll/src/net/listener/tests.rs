@@ -1,3 +1,5 @@
+//! Where one can listen, what happens to socket files, and what connections inherit.
+
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpStream;
