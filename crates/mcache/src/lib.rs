@@ -1,5 +1,4 @@
-//! A power-of-two slab cache of unzeroed memory: per-thread stock over a shared depot
-
+#![doc = include_str!("../README.md")]
 // Without thread-locals and the reaper, what only they use is left over.
 #![cfg_attr(netpoll_loom, allow(dead_code, unused_imports))]
 
