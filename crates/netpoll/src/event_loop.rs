@@ -397,11 +397,13 @@ impl Builder {
             sched.add(shared, core);
         }
         let owner = Arc::new(Owner { sched });
-        let watched = Arc::clone(&owner.sched);
-        thread::Builder::new()
-            .name(format!("{}-watch", options.name))
-            .spawn(move || watchdog::run(&watched, Rules::new(&watched)))
-            .map_err(|error| BuildError::Threads(error.to_string()))?;
+        if mode == Mode::Auto {
+            let watched = Arc::clone(&owner.sched);
+            thread::Builder::new()
+                .name(format!("{}-watch", options.name))
+                .spawn(move || watchdog::run(&watched, Rules::new()))
+                .map_err(|error| BuildError::Threads(error.to_string()))?;
+        }
         Ok(EventLoop { owner })
     }
 }

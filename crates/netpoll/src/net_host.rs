@@ -42,8 +42,8 @@ pub(crate) enum Entry {
 pub(crate) enum Command {
     /// Run this connection's turn, which is claimed.
     Run(Arc<Inner>),
-    /// Have connections that were idle since the last time give back their blocks.
-    Sweep,
+    /// Give back the block of this connection's input, if it is idle.
+    Tidy(Arc<Inner>),
     /// Stop reading this connection, take it out of the table, and then call this.
     Leave(Arc<Inner>, Box<dyn FnOnce() + Send>),
     /// End every connection once no whole message is left of it, or at once.
@@ -57,8 +57,6 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots<Entry>,
     /// CPU clock of the thread that drives.
     pub(crate) clock: Mutex<Option<ThreadClock>>,
-    /// Some connection may hold blocks without need.
-    pub(crate) warm: AtomicBool,
     /// The connection whose handler left flushed bytes queued.
     pub(crate) queued: Mutex<Option<Arc<Inner>>>,
 }
@@ -76,10 +74,6 @@ pub(crate) struct Core {
     walk: Vec<Token>,
     /// Listeners that rest, and until when.
     resting: Vec<(Instant, Token)>,
-    /// Connections that may hold blocks: those that something was read from lately.
-    warm: Vec<Token>,
-    /// Counts sweeps.
-    sweeps: u32,
     read_budget: usize,
 }
 
@@ -176,7 +170,6 @@ impl Net {
             poller,
             slots,
             clock: Mutex::new(None),
-            warm: AtomicBool::new(false),
             queued: Mutex::new(None),
         };
         let core = Core {
@@ -187,8 +180,6 @@ impl Net {
             again: Vec::new(),
             walk: Vec::new(),
             resting: Vec::new(),
-            warm: Vec::new(),
-            sweeps: 0,
             read_budget: self.options.read_budget,
         };
         Ok((shared, core))
@@ -340,15 +331,8 @@ impl Net {
         if fill == Fill::More {
             core.again.push(token);
         }
-        if fill != Fill::Nothing {
-            if inner.stay_warm(core.sweeps) {
-                core.warm.push(token);
-                // ORDERING: a hint for the watchdog.
-                seat.shared.warm.store(true, Relaxed);
-            }
-            if inner.turn.claim() {
-                return Step::Run(inner);
-            }
+        if fill != Fill::Nothing && inner.turn.claim() {
+            return Step::Run(inner);
         }
         if gone && inner.is_served() && inner.shared.life.is_opened() {
             return Step::Aside(inner);
@@ -385,29 +369,6 @@ impl Net {
             }
         }
         core.again.push(token);
-    }
-
-    /// Connections from which nothing was read since the last sweep give back their blocks.
-    fn sweep(&self, seat: &Arc<Seat<Self>>, core: &mut Core) {
-        let Core { batch, ready, warm, sweeps, .. } = core;
-        warm.retain(|&token| {
-            let Some(Entry::Connection(inner)) = batch.get(token) else { return false };
-            let Some(inner) = inner.upgrade() else { return false };
-            if inner.was_warm(*sweeps) {
-                return true;
-            }
-            // SAFETY: this thread holds the role of the poller whose table this is.
-            unsafe { inner.seal_input() };
-            // Whoever owns the turn, now or next, gives the blocks back when it rests.
-            inner.cool_down();
-            if inner.is_served() && inner.turn.claim() {
-                ready.push_back(inner);
-            }
-            false
-        });
-        *sweeps = sweeps.wrapping_add(1);
-        // ORDERING: a hint for the watchdog.
-        seat.shared.warm.store(!warm.is_empty(), Relaxed);
     }
 
     fn drain_seat(&self, core: &mut Core, at_once: bool) {
@@ -452,7 +413,17 @@ impl Host for Net {
         for command in commands {
             match command {
                 Command::Run(inner) => core.ready.push_back(inner),
-                Command::Sweep => self.sweep(seat, core),
+                Command::Tidy(inner) => {
+                    if inner.is_polled() && inner.lives_at(seat) {
+                        // SAFETY: this thread holds the role of the poller whose inbox this is,
+                        // which is the one that polls the connection.
+                        unsafe { inner.seal_input() };
+                    }
+                    // The turn's owner, now or next, gives the sealed block back when it rests.
+                    if inner.is_served() && inner.turn.claim() {
+                        core.ready.push_back(inner);
+                    }
+                }
                 Command::Leave(inner, then) => {
                     inner.deregister();
                     then();
@@ -538,12 +509,17 @@ impl Host for Net {
         }
     }
 
-    fn rest(&self, _: &At<Self>, work: &Arc<Inner>) {
+    fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {
         work.send_queued();
         current::nothing_queued();
-        if work.cool() {
-            work.with_session(|session| session.iter_mut().for_each(|s| s.seal()));
-            work.push();
+        // Blocks go back behind each request, so that the next one, of whatever connection, finds
+        // them in the CPU's cache.
+        // SAFETY: with the core, this thread holds the role of this connection's poller.
+        let sealed = at.with_core_of(|seat| work.lives_at(seat), |_| unsafe { work.seal_input() });
+        if sealed.is_none() && work.is_open() {
+            work.command(Command::Tidy(Arc::clone(work)));
+        } else {
+            work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
         }
     }
 

@@ -38,12 +38,3 @@ pub(crate) mod cell {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
-
-/// Parks the calling thread, at most for so long. Loom knows no time: there it is a yield.
-#[cfg(not(netpoll_loom))]
-pub(crate) use std::thread::park_timeout;
-
-#[cfg(netpoll_loom)]
-pub(crate) fn park_timeout(_: std::time::Duration) {
-    thread::yield_now();
-}

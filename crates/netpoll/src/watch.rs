@@ -3,13 +3,10 @@
 //! A handler that sleeps keeps the role from others for nothing, and is taken at the second look.
 //! One that burns CPU is taken early only while fewer handlers burn than there are cores; past
 //! that another thread would only compete with it, and it is taken when it has had its time.
-//!
-//! The watchdog is also the clock of what need not be exact: connections that went idle give back
-//! their blocks at its word, so that no request pays for a timer.
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -17,8 +14,8 @@ use std::{
 use poller::sys::{self, ThreadClock};
 
 use crate::{
-    net_host::{Command, Net},
-    sched::{Mode, Scheduler, Seat, role::Look, watchdog::Watch},
+    net_host::Net,
+    sched::{Seat, role::Look, watchdog::Watch},
     sync::lock,
 };
 
@@ -31,9 +28,6 @@ const BURN: Duration = Duration::from_millis(10);
 /// Rescues within `WINDOW` that count as frequent.
 const FREQUENT: usize = 4;
 const WINDOW: Duration = Duration::from_millis(100);
-
-/// How often connections that went idle are asked to give back their blocks.
-const SWEEP: Duration = Duration::from_millis(100);
 
 /// A handler under suspicion, or one that was taken and may still burn.
 struct Suspect {
@@ -48,10 +42,6 @@ struct Suspect {
 
 /// See the module's text.
 pub(crate) struct Rules {
-    sched: Weak<Scheduler<Net>>,
-    /// Handlers may be taken the role from.
-    rescues_handlers: bool,
-    swept: Instant,
     cores: usize,
     suspects: Vec<Suspect>,
     /// Threads whose role was taken while they burned, and their CPU time at the last look.
@@ -60,36 +50,13 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(sched: &Arc<Scheduler<Net>>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            sched: Arc::downgrade(sched),
-            rescues_handlers: sched.mode == Mode::Auto,
-            swept: sys::now(),
             cores: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             suspects: Vec::new(),
             burners: Vec::new(),
             rescues: Vec::new(),
         }
-    }
-
-    /// Has every poller look after its idle connections, now and then. True: one of them has some.
-    fn sweep(&mut self, now: Instant) -> bool {
-        let Some(sched) = self.sched.upgrade() else { return false };
-        let due = now.saturating_duration_since(self.swept) >= SWEEP;
-        if due {
-            self.swept = now;
-        }
-        let mut any = false;
-        for seat in sched.seats() {
-            // ORDERING: a hint; what is missed now is found at the next round.
-            if seat.shared.warm.load(Relaxed) {
-                any = true;
-                if due {
-                    seat.send(&sched.host, Command::Sweep);
-                }
-            }
-        }
-        any
     }
 
     /// How many of the threads that lost their role still burn.
@@ -109,21 +76,13 @@ impl Watch<Net> for Rules {
 
     fn pause(&mut self, soon: bool) {
         let now = sys::now();
-        self.sweep(now);
         self.rescues.retain(|&at| now.saturating_duration_since(at) < WINDOW);
         self.suspects.retain_mut(|suspect| std::mem::take(&mut suspect.stays));
         let frequent = self.rescues.len() >= FREQUENT;
         thread::sleep(if soon || frequent || !self.suspects.is_empty() { SOON } else { CALM });
     }
 
-    fn nap(&mut self) -> Option<Duration> {
-        self.sweep(sys::now()).then_some(SWEEP)
-    }
-
     fn may_take(&mut self, seat: &Arc<Seat<Net>>, look: Look) -> bool {
-        if !self.rescues_handlers {
-            return false;
-        }
         let id = Arc::as_ptr(seat) as usize;
         let now = sys::now();
         let Some(clock) = *lock(&seat.shared.clock) else { return true };

@@ -15,7 +15,6 @@ use std::{
         atomic::{AtomicUsize as Plain, Ordering::SeqCst as S},
     },
     task::{Wake, Waker},
-    time::Duration,
 };
 
 use loom::{
@@ -375,10 +374,6 @@ impl watchdog::Watch<Sim> for Ticker {
             }
             self.1 = *now;
         }
-    }
-
-    fn nap(&mut self) -> Option<Duration> {
-        None
     }
 
     fn may_take(&mut self, _: &Arc<Seat<Sim>>, _: Look) -> bool {

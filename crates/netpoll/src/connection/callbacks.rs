@@ -32,8 +32,8 @@ pub(crate) trait Session: Send {
     fn step(&mut self, inner: &Arc<Inner>) -> Outcome;
     /// A quick look: there is surely nothing to run.
     fn is_idle(&self) -> bool;
-    /// Keeps no block that is not in use.
-    fn seal(&mut self);
+    /// Gives back every block that is consumed.
+    fn release(&mut self);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,9 +241,9 @@ impl<S: Service> Session for Served<S> {
         }
     }
 
-    fn seal(&mut self) {
+    fn release(&mut self) {
         if let Some(conn) = &mut self.conn {
-            conn.seal();
+            conn.read_half().release();
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     sync::{
         Mutex,
         atomic::{
-            AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64,
+            AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
             fence,
         },
@@ -107,11 +107,8 @@ pub(crate) struct Inner {
     pub(crate) on_disconnect: OnceLock<Disconnect>,
 
     input: UnsafeCell<Input>,
-    /// The sweep before which something was last read, plus one; 0: holds no block, and no sweep
-    /// looks at it. The driver's.
-    warm: AtomicU32,
-    /// It was idle for a sweep: its blocks are to be given back.
-    cooling: AtomicBool,
+    /// The input may hold a block: something was read since it was last sealed.
+    open: AtomicBool,
     pub(crate) flow: Flow,
     readable: Slot,
 
@@ -164,8 +161,7 @@ impl Inner {
             session: UnsafeCell::new(None),
             on_disconnect: OnceLock::new(),
             input: UnsafeCell::new(Input { buf: input, room: LEAST_ROOM, received: 0 }),
-            warm: AtomicU32::new(0),
-            cooling: AtomicBool::new(false),
+            open: AtomicBool::new(false),
             flow: Flow::new(options.input_limit),
             readable: Slot::new(),
             sender: Turn::idle(),
@@ -320,6 +316,7 @@ impl Inner {
                     result = Fill::More;
                     break;
                 }
+                self.open.store(true, Relaxed);
                 let room = match input.buf.book(input.room) {
                     Ok(room) => room,
                     Err(error) => {
@@ -384,34 +381,15 @@ impl Inner {
     ///
     /// As for [`Inner::fill`].
     pub(crate) unsafe fn seal_input(&self) {
+        self.open.store(false, Relaxed);
         // SAFETY: the caller owns the input.
         self.input.with_mut(|input| unsafe { &mut *input }.buf.seal());
     }
 
-    /// Driver: something was read. True: it is to be remembered for the next sweeps.
-    pub(crate) fn stay_warm(&self, sweeps: u32) -> bool {
-        // ORDERING: the driver's own note, handed on with the role.
-        let was = self.warm.load(Relaxed);
-        self.warm.store(sweeps | 1 << 31, Relaxed);
-        was == 0
-    }
-
-    /// Driver: whether something was read since the sweep before this one.
-    pub(crate) fn was_warm(&self, sweeps: u32) -> bool {
-        self.warm.load(Relaxed) == (sweeps | 1 << 31)
-    }
-
-    /// Driver: its blocks are to be given back.
-    pub(crate) fn cool_down(&self) {
-        self.warm.store(0, Relaxed);
-        // ORDERING: published to the turn's owner by the mark that follows.
-        self.cooling.store(true, Relaxed);
-    }
-
-    /// The turn's owner: whether blocks are to be given back now.
-    pub(crate) fn cool(&self) -> bool {
-        // ORDERING: see `cool_down`.
-        self.cooling.load(Relaxed) && self.cooling.swap(false, Relaxed)
+    /// Whether the input may hold a block.
+    pub(crate) fn is_open(&self) -> bool {
+        // ORDERING: the driver's note, published to the turn's owner by the mark that follows it.
+        self.open.load(Relaxed)
     }
 
     /// Waits until `done` says something. `want` is how many bytes, held and unread together, the

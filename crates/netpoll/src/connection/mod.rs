@@ -110,12 +110,6 @@ impl Connection {
         &self.read
     }
 
-    /// Keeps no block that is not in use: what is sealed and consumed goes back.
-    pub(crate) fn seal(&mut self) {
-        self.write.seal();
-        self.read.release();
-    }
-
     pub(crate) fn was_taken(&self) -> bool {
         !self.read.is_live()
     }

@@ -37,11 +37,6 @@ impl WriteHalf {
         mem::replace(self, closed)
     }
 
-    /// Keeps no block that is not in use.
-    pub(super) fn seal(&mut self) {
-        self.buf.seal();
-    }
-
     /// The view of this connection that works from anywhere.
     pub fn handle(&self) -> Handle {
         self.inner.handle()
@@ -72,11 +67,8 @@ impl WriteHalf {
         if inner.queues() && current::queue(inner) {
             return Ok(n);
         }
-        if !current::is_running(inner) {
-            // No handler of a loop that looks after its idle connections: the block goes back as
-            // soon as it is sent.
-            self.buf.seal();
-        }
+        // All of it leaves now: the block goes back as soon as it is sent.
+        self.buf.seal();
         inner.push();
         if inner.unsent() > 0 {
             inner.check_writable()?;

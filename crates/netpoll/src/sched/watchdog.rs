@@ -10,7 +10,7 @@
 //! - **G2** It ends when every role has ended, not when the end is asked for: until then a handler
 //!   may still need rescue.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     Counters, Host, Scheduler, Seat,
@@ -23,16 +23,13 @@ use crate::sync::{
         Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
         fence,
     },
-    lock, park_timeout, thread,
+    lock, thread,
 };
 
 /// The host's clock and rules.
 pub trait Watch<H: Host>: Sized {
-    /// Sleeps until the next look is due: `soon` when a handler is suspected. A place for whatever
-    /// else the host does from time to time.
+    /// Sleeps until the next look is due: `soon` when a handler is suspected.
     fn pause(&mut self, soon: bool);
-    /// All is quiet: how long it may sleep without being woken. `None`: for ever.
-    fn nap(&mut self) -> Option<Duration>;
     /// The same handler was seen at two looks: is its role to be taken now?
     fn may_take(&mut self, seat: &Arc<Seat<H>>, seen: Look) -> bool;
     /// Its role was taken.
@@ -76,7 +73,7 @@ impl Bed {
         }
     }
 
-    fn sleep_while(&self, nap: Option<Duration>, quiet: impl Fn() -> bool) {
+    fn sleep_while(&self, quiet: impl Fn() -> bool) {
         #[cfg(not(netpoll_mutant = "watchdog_without_fence"))]
         {
             // ORDERING: the fence orders the flag before the looks that follow (G1).
@@ -86,16 +83,12 @@ impl Bed {
         #[cfg(netpoll_mutant = "watchdog_without_fence")]
         self.asleep.store(true, Relaxed);
         if cfg!(netpoll_mutant = "watchdog_without_recheck") || quiet() {
-            match nap {
-                Some(nap) => park_timeout(nap),
-                None => {
-                    while self.asleep.load(Acquire) {
-                        thread::park();
-                    }
-                }
+            while self.asleep.load(Acquire) {
+                thread::park();
             }
+        } else {
+            self.asleep.store(false, Release);
         }
-        self.asleep.store(false, Release);
     }
 }
 
@@ -120,8 +113,7 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
             quiet_looks += 1;
         } else {
             quiet_looks = 0;
-            let nap = watch.nap();
-            sched.dog.sleep_while(nap, || {
+            sched.dog.sleep_while(|| {
                 !sched.has_ended() && sched.seats().iter().all(|seat| is_quiet(seat.role.look()))
             });
             continue;
