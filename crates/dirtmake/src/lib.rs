@@ -1,3 +1,5 @@
+//! Buffers of unzeroed memory with an initialised length.
+//!
 #![doc = include_str!("../README.md")]
 
 mod dirty;

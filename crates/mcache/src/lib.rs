@@ -1,3 +1,5 @@
+//! Unzeroed memory in powers of two, kept per thread and shared through a depot.
+//!
 #![doc = include_str!("../README.md")]
 // Without thread-locals and the reaper, what only they use is left over.
 #![cfg_attr(netpoll_loom, allow(dead_code, unused_imports))]

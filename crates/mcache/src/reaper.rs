@@ -8,12 +8,12 @@
 //! last use.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cache::Home;
 use crate::core::Core;
 use crate::sync::atomic::{Ordering, fence};
+use crate::sync::thread;
 
 /// How long to wait after a thread could not be started.
 const RETRY: Duration = Duration::from_secs(1);
@@ -70,6 +70,7 @@ fn begin(home: &Home) {
     let Some(decay) = core.decay_time() else { return };
     let mut state = state();
     let now = Instant::now();
+    // ORDERING: Relaxed here and below, `watched` is written under the lock.
     if core.watched.load(Ordering::Relaxed) || state.retry.is_some_and(|at| now < at) {
         return;
     }

@@ -27,7 +27,7 @@ use std::ptr::NonNull;
 use crate::batch::MAX_BATCH;
 use crate::class::{Class, KEPT};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{UnsafeCell, heavy_fence, light_fence};
+use crate::sync::{RawUnsafeCell, UnsafeCell, heavy_fence, light_fence};
 
 /// What a bin may hold at most, unless two blocks are more.
 const BIN_BYTES: usize = 4 << 20;
@@ -84,7 +84,7 @@ pub(crate) struct Stock {
     /// Each bin at the reaper's last look.
     seen_by_reaper: [Seen; KEPT],
     bins: [Bin; KEPT],
-    slots: std::cell::UnsafeCell<[Slot; ALL_ROUNDS]>,
+    slots: RawUnsafeCell<[Slot; ALL_ROUNDS]>,
 }
 
 // SAFETY: what is not atomic is touched inside only (K2) or does not change.
@@ -167,7 +167,7 @@ impl Stock {
                 pops: AtomicU64::new(0),
             }),
             bins,
-            slots: std::cell::UnsafeCell::new([Slot::dangling(); ALL_ROUNDS]),
+            slots: RawUnsafeCell::new([Slot::dangling(); ALL_ROUNDS]),
         };
         // SAFETY: the caller's memory.
         unsafe { at.write(stock) };
@@ -380,6 +380,7 @@ impl Inside<'_> {
         assert!(cap >= self.len(index) && cap <= rounds(index));
         let footprint = Class::at(index).footprint();
         let (bin, was) = (&self.stock.bins[index], self.cap(index));
+        // ORDERING: as in `pop`.
         // SAFETY: within the bin (K4).
         bin.end.store(unsafe { bin.base.add(cap) }, Ordering::Relaxed);
         let reserved = self.reserved() - was * footprint + cap * footprint;
@@ -389,6 +390,7 @@ impl Inside<'_> {
 
     /// Bytes reserved by all bins.
     pub(crate) fn reserved(&self) -> usize {
+        // ORDERING: as in `pop`.
         self.stock.reserved.load(Ordering::Relaxed)
     }
 
@@ -403,6 +405,7 @@ impl Inside<'_> {
         let bin = &self.stock.bins[index];
         let len = bin.len();
         let n = n.min(len);
+        // ORDERING: as in `pop`.
         // SAFETY: K3; the rest moves down, within the bin.
         unsafe {
             std::ptr::copy_nonoverlapping(bin.base, out.as_mut_ptr(), n);
@@ -416,6 +419,7 @@ impl Inside<'_> {
     /// bin `index`, if that one may still grow. Only one call in [`SEARCH_EVERY`] searches.
     pub(crate) fn find_idle(&mut self, index: usize) -> Option<usize> {
         self.touch();
+        // ORDERING: as in `pop`, throughout.
         let calls = self.stock.searches.load(Ordering::Relaxed).wrapping_add(1);
         self.stock.searches.store(calls, Ordering::Relaxed);
         if self.cap(index) == rounds(index) || calls % SEARCH_EVERY != 0 {

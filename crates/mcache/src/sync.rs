@@ -11,6 +11,12 @@ pub(crate) use std::sync::Arc;
 #[cfg(netpoll_loom)]
 pub(crate) use loom::cell::UnsafeCell;
 
+/// For memory that loom need not watch, because an [`UnsafeCell`] stands for it.
+pub(crate) use std::cell::UnsafeCell as RawUnsafeCell;
+
+#[cfg(not(netpoll_loom))]
+pub(crate) use std::thread;
+
 /// `std::cell::UnsafeCell` with the interface of loom's.
 #[cfg(not(netpoll_loom))]
 #[derive(Debug)]
