@@ -1,7 +1,10 @@
 //! Searching for a delimiter: in one slice, and across chunks with a memory of how far it got.
 
-/// The length through the first `delim` in `bytes`. `delim` is not empty.
+/// The length through the first `delim` in `bytes`.
 pub(crate) fn find(bytes: &[u8], delim: &[u8]) -> Option<usize> {
+    if delim.is_empty() {
+        return Some(0);
+    }
     let mut finder = Finder::default();
     finder.seek(delim, 0);
     finder.feed(bytes)

@@ -83,7 +83,12 @@ impl Join {
         // SAFETY: the run's end lies in the block.
         let mut place = (unsafe { self.at.get().add(self.len.get()) }, rest);
         if n > rest {
-            let block = Node::block(n.max(2 * self.size.get()))?;
+            let size = n.max(2 * self.size.get());
+            // Powers of two fit exactly if the header is apart, which is worth it in large blocks.
+            let block = match size {
+                0..2048 => Node::block(size)?,
+                _ => Node::apart(size.checked_next_power_of_two().unwrap_or(size))?,
+            };
             // SAFETY: the block is ours.
             unsafe {
                 let part = block.part();

@@ -111,14 +111,7 @@ impl Node {
     /// A node with room for at least `room` bytes.
     pub(crate) fn block(room: usize) -> Result<NodePtr> {
         if room > APART {
-            let (bytes, capacity) = mem::alloc(room)?;
-            let data = bytes.as_ptr();
-            return Node::keeping(Storage::Raw(bytes, capacity), |_| Part {
-                data,
-                len: 0,
-                cap: room,
-                firm: 0,
-            });
+            return Node::apart(room);
         }
         let (node, data, spare) = Node::create(room, Kind::Block, ptr::null_mut())?;
         let cap = if room < TINY { room } else { spare };
@@ -130,6 +123,13 @@ impl Node {
             (*node.as_ptr()).track = track::Track::new(data, cap)
         };
         Ok(node)
+    }
+
+    /// A node with exactly `room` bytes of room, its header apart.
+    pub(crate) fn apart(room: usize) -> Result<NodePtr> {
+        let (bytes, capacity) = mem::alloc(room)?;
+        let data = bytes.as_ptr();
+        Node::keeping(Storage::Raw(bytes, capacity), |_| Part { data, len: 0, cap: room, firm: 0 })
     }
 
     /// A node over bytes that were handed over; they lie together.

@@ -105,10 +105,7 @@ pub trait Reader {
     /// stream ended without one.
     fn find(&self, delim: &[u8]) -> Result<usize> {
         let available = self.len();
-        let found = match delim {
-            [] => Some(0),
-            _ => crate::find::find(self.peek(available)?, delim),
-        };
+        let found = crate::find::find(self.peek(available)?, delim);
         found.ok_or_else(|| match self.is_ended() {
             true => Error::Ended { requested: 0, available },
             false => Error::NotFound { available },

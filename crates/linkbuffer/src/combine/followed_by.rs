@@ -33,12 +33,14 @@ impl<'a, A: Reader + ?Sized, B: Reader + ?Sized> FollowedBy<'a, A, B> {
 
     fn short(&self, e: Error, share: usize) -> Error {
         match e {
-            Error::NotEnough { requested, available } => {
-                Error::NotEnough { requested: requested + share, available: available + share }
-            }
-            Error::Ended { requested, available } => {
-                Error::Ended { requested: requested + share, available: available + share }
-            }
+            Error::NotEnough { requested, available } => Error::NotEnough {
+                requested: requested.saturating_add(share),
+                available: available.saturating_add(share),
+            },
+            Error::Ended { requested, available } => Error::Ended {
+                requested: requested.saturating_add(share),
+                available: available.saturating_add(share),
+            },
             other => other,
         }
     }
