@@ -1,7 +1,9 @@
-//! How the other commands call cargo.
+//! How the other commands call cargo, and git.
 
 use std::env;
 use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
 
 use crate::workspace;
 
@@ -44,4 +46,17 @@ pub(crate) fn has_subcommand(name: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// What `git ARGS` prints, in the root of the workspace.
+pub(crate) fn git(args: &[&str]) -> Result<String> {
+    let output = Command::new("git")
+        .args(args)
+        .current_dir(workspace::root())
+        .stdin(Stdio::null())
+        .output()
+        .context("git")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "git {}: {}", args.join(" "), complaint.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

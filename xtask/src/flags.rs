@@ -22,6 +22,13 @@ pub(crate) enum Command {
     Loom(Loom),
     /// Checks of the sources that neither rustc nor clippy makes.
     Tidy,
+    /// Our server beside its peers; `--micro` for the criterion suites, `--check BASE` for two commits.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Flags of the harness: see `cargo xtask bench --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+        args: Vec<String>,
+    },
     /// What CI runs: the tests with both runners, then the lints.
     Ci,
 }

@@ -3,6 +3,7 @@
 //! Each command is a file; all of them are thin layers over `cargo`. `cargo xtask test` is the one a
 //! newcomer types, so the dependencies here stay few: what is heavy lives in a package of its own.
 
+mod bench;
 mod cargo;
 mod flags;
 mod lint;
@@ -37,6 +38,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         Command::Lint => lint::run(),
         Command::Loom(options) => loom::run(options),
         Command::Tidy => tidy::run(),
+        Command::Bench { args } => bench::run(args),
         Command::Ci => {
             test::run(&flags::Test { runner: flags::Runner::Both, package: None, no_loom: false })?;
             lint::run()

@@ -4,9 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+/// What xtask does with these itself.
+const OTHERS: &str = "\
+Instead of servers:
+  --micro         Run the criterion suites and write their tables into the READMEs
+  --check <BASE>  Compare our server at the commit BASE with what is here, and fail if it got worse;
+                  with --micro the criterion suites too";
+
 /// Compares servers that speak framed echo, each run beside a run of the base.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", after_help = OTHERS)]
 pub(crate) struct Flags {
     /// A few scenarios with six short rounds: ends within 3 minutes once everything is built.
     #[arg(long)]

@@ -78,8 +78,12 @@ impl Checked<'_> {
     }
 
     fn head(&mut self) {
+        // Inner attributes may stand before it, over several lines too.
+        let mut within = false;
         let first = self.lines.iter().position(|line| {
-            let attribute = line.code.trim_start().starts_with("#!");
+            let code = line.code.trim();
+            let attribute = within || code.starts_with("#!");
+            within = attribute && !code.ends_with(']');
             !line.is_blank() && !attribute
         });
         // A file of attributes alone has its story in what they include.
@@ -271,6 +275,7 @@ mod tests {
     fn a_file_says_what_it_is() {
         assert_eq!(rules(SRC, "use a;\n"), [(1, "head")]);
         assert_eq!(rules(SRC, "#![cfg(netpoll_loom)]\n\n//! Models.\nuse a;\n"), []);
+        assert_eq!(rules(SRC, "#![cfg_attr(\n    docsrs,\n    feature(x)\n)]\n//! A.\n"), []);
         assert_eq!(rules(SRC, "#![doc = include_str!(\"../README.md\")]\n"), []);
     }
 
