@@ -80,9 +80,10 @@ impl Flow {
     #[must_use]
     pub fn released(&self, before: usize, after: usize) -> bool {
         let low = self.limit.load(Relaxed) / 2;
-        // Only the release that crosses the low mark can be the one that a pause waits for: the
-        // driver pauses above it.
-        before > low && after <= low && self.resume()
+        // Only a release that comes from the low mark or above can be the one that a pause waits
+        // for. From the mark itself, too: while the last release went on, the driver may have
+        // filled the buffer from there to the limit.
+        before >= low && after <= low && self.resume()
     }
 
     /// Clears a pause. True: the caller must re-arm the socket.
@@ -130,5 +131,21 @@ impl Flow {
     /// The limit in force, in bytes.
     pub fn limit(&self) -> usize {
         self.limit.load(Relaxed)
+    }
+}
+
+#[cfg(all(test, not(netpoll_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_came_during_a_release_ends_with_the_next() {
+        let flow = Flow::new(8);
+        // Half is held; while the reader releases it the driver fills the rest, and pauses.
+        assert_eq!(flow.room(|| 8), 0);
+        assert!(!flow.released(4, 4) || flow.room(|| 4) > 0);
+        // What is left is exactly half, and goes now: nothing else will end the pause.
+        let _ = flow.released(4, 0);
+        assert!(!flow.is_paused());
     }
 }
