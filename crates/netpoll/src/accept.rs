@@ -53,7 +53,7 @@ pub(crate) fn serve<S: Service>(
     let inner = Arc::clone(conn.inner());
     inner.set_served();
     let watcher = Arc::clone(&service);
-    let _ = inner.on_disconnect.set(Box::new(move |handle: &Handle| watcher.on_disconnect(handle)));
+    inner.set_on_disconnect(Arc::new(move |handle: &Handle| watcher.on_disconnect(handle)));
     let session: Box<dyn Session> = Box::new(Served::new(service, conn, state));
     inner.with_session(|place| *place = Some(session));
     inner

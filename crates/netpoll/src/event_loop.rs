@@ -136,6 +136,8 @@ impl EventLoop {
             drop(conn);
             return handle;
         }
+        // From here on closing it is the callbacks' business.
+        inner.set_served();
         let home = Home { sched: Arc::clone(sched), seat: sched.host.next_seat(sched) };
         let service = Arc::new(service);
         let moved = Arc::clone(&inner);

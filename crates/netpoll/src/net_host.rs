@@ -489,24 +489,25 @@ impl Host for Net {
 
     fn handle(&self, _: &At<Self>, work: &Arc<Inner>) -> Outcome {
         current::running(work, || {
-            let step = |session: &mut Option<Box<dyn crate::connection::Session>>| {
-                session.as_mut().map_or(Outcome::Over, |session| session.step(work))
-            };
-            let outcome = work.with_session(step);
+            // Out of its place while it runs: a callback may take the connection and attach it
+            // elsewhere, and then another thread puts the next session there.
+            let Some(mut session) = work.with_session(Option::take) else { return Outcome::Over };
+            let outcome = session.step(work);
             if outcome == Outcome::Over {
-                // What the user's service kept is dropped here, in the handler state.
-                let session = work.with_session(Option::take);
+                // What the user's service kept is dropped here, in the handler state. The turn,
+                // and with it the place, may belong to somebody else by now.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
+            } else {
+                work.with_session(|place| *place = Some(session));
             }
             outcome
         })
     }
 
     fn aside(&self, work: &Arc<Inner>) {
-        if let Some(callback) = work.on_disconnect.get() {
-            let handle = work.handle();
-            let _ = catch_unwind(AssertUnwindSafe(|| callback(&handle)));
-        }
+        let Some(callback) = work.on_disconnect() else { return };
+        let handle = work.handle();
+        let _ = catch_unwind(AssertUnwindSafe(|| callback(&handle)));
     }
 
     fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {

@@ -71,7 +71,10 @@ impl<S: Service> Served<S> {
     ) {
         let (Some(conn), Some(state)) = (&mut self.conn, &mut self.state) else { return };
         if let Err(error) = contain(|| f(&self.service, conn, state)) {
-            inner.give_up(error);
+            // A connection that was taken away is not this callback's to end any more.
+            if !conn.was_taken() {
+                inner.give_up(error);
+            }
         }
     }
 
@@ -162,9 +165,8 @@ impl<S: Service> Served<S> {
     fn close(&mut self, inner: &Arc<Inner>) -> Outcome {
         self.phase = Phase::Gone;
         inner.linger();
-        if !inner.shared.life.close() {
-            return Outcome::Over;
-        }
+        // Somebody may have closed it before it was attached; the callbacks follow all the same.
+        inner.shared.life.close();
         inner.leave_table();
         let handle = inner.handle();
         // A write half that was taken away keeps the descriptor; the peer is told all the same.

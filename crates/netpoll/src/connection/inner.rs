@@ -13,7 +13,7 @@ use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Instant,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct Home {
 }
 
 /// What runs beside the session when the peer goes away.
-type Disconnect = Box<dyn Fn(&Handle) + Send + Sync>;
+type Disconnect = Arc<dyn Fn(&Handle) + Send + Sync>;
 
 struct Input {
     buf: linkbuffer::WriteHalf,
@@ -87,8 +87,9 @@ pub(crate) struct Inner {
     is_tcp: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: Arc<Options>,
-    home: Mutex<Home>,
-    /// The slot in the home's table, as a raw token.
+    /// Where it lives, and whether it has a slot in the table there.
+    home: Mutex<(Home, Option<Token>)>,
+    /// That slot, as a raw token.
     token: AtomicU64,
     /// Where its home's seat is, to be compared with only.
     seat: AtomicPtr<Seat<Net>>,
@@ -104,7 +105,7 @@ pub(crate) struct Inner {
     pub(crate) turn: Turn,
     session: UnsafeCell<Option<Box<dyn Session>>>,
     /// `on_disconnect`, which runs beside the session.
-    pub(crate) on_disconnect: OnceLock<Disconnect>,
+    on_disconnect: Mutex<Option<Disconnect>>,
 
     input: UnsafeCell<Input>,
     /// The input may hold a block: something was read since it was last sealed.
@@ -151,7 +152,7 @@ impl Inner {
             is_tcp,
             shared,
             seat: AtomicPtr::new(Arc::as_ptr(&home.seat).cast_mut()),
-            home: Mutex::new(home),
+            home: Mutex::new((home, None)),
             token: AtomicU64::new(u64::MAX),
             polled: AtomicBool::new(false),
             served: AtomicBool::new(false),
@@ -159,7 +160,7 @@ impl Inner {
             split: AtomicBool::new(false),
             turn: Turn::taken(),
             session: UnsafeCell::new(None),
-            on_disconnect: OnceLock::new(),
+            on_disconnect: Mutex::new(None),
             input: UnsafeCell::new(Input { buf: input, room: LEAST_ROOM, received: 0 }),
             open: AtomicBool::new(false),
             flow: Flow::new(options.input_limit),
@@ -189,14 +190,16 @@ impl Inner {
     // ---- where it lives --------------------------------------------------------------------
 
     pub(crate) fn home(&self) -> Home {
-        lock(&self.home).clone()
+        lock(&self.home).0.clone()
     }
 
     /// Moves to another poller. The caller has taken it out of the table of the old one.
     pub(crate) fn move_to(&self, home: Home) {
         // ORDERING: an address to compare with; the turn or the command that follows publishes.
         self.seat.store(Arc::as_ptr(&home.seat).cast_mut(), Relaxed);
-        *lock(&self.home) = home;
+        *lock(&self.home) = (home, None);
+        // ORDERING: its old driver has let go of it, and what that knew counts no more.
+        self.warm.store(0, Relaxed);
         self.polled.store(false, Release);
     }
 
@@ -212,20 +215,24 @@ impl Inner {
     ///
     /// The table is full.
     pub(crate) fn enter_table(self: &Arc<Self>) -> Result<()> {
-        let token = self
-            .home()
-            .seat
-            .shared
-            .slots
+        let mut home = lock(&self.home);
+        let slots = &home.0.seat.shared.slots;
+        let token = slots
             .insert(Entry::Connection(Arc::downgrade(self)))
             .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        self.set_token(token);
+        // ORDERING: only compared and handed to the kernel.
+        self.token.store(token.raw(), Relaxed);
+        home.1 = Some(token);
         Ok(())
     }
 
     /// Leaves the table of its home: late events are dropped.
     pub(crate) fn leave_table(&self) {
-        self.home().seat.shared.slots.remove(self.token());
+        let mut home = lock(&self.home);
+        // Once: whoever closes it may meet whoever moves it to another table.
+        if let Some(token) = home.1.take() {
+            home.0.seat.shared.slots.remove(token);
+        }
     }
 
     /// Leaves its poller altogether, to go to another one.
@@ -238,10 +245,6 @@ impl Inner {
     pub(crate) fn token(&self) -> Token {
         // ORDERING: only compared and handed to the kernel.
         Token::from_raw(self.token.load(Relaxed))
-    }
-
-    fn set_token(&self, token: Token) {
-        self.token.store(token.raw(), Relaxed);
     }
 
     /// From here on the poller's driver fills the input.
@@ -287,6 +290,16 @@ impl Inner {
         // SAFETY: the caller owns the turn, which one thread does at a time, and does not call
         // this again from within `f`: sessions do not reach their own cell.
         self.session.with_mut(|session| f(unsafe { &mut *session }))
+    }
+
+    pub(crate) fn set_on_disconnect(&self, callback: Disconnect) {
+        let before = lock(&self.on_disconnect).replace(callback);
+        // Outside the lock: it keeps a service alive, which is the user's.
+        drop(before);
+    }
+
+    pub(crate) fn on_disconnect(&self) -> Option<Disconnect> {
+        lock(&self.on_disconnect).clone()
     }
 
     // ---- input -----------------------------------------------------------------------------
