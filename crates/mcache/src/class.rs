@@ -30,7 +30,7 @@ pub(crate) const MIN_SIZE: usize = 256;
 
 /// The capacity of the largest class. Where addresses are shorter, it is what `Layout` can express.
 pub(crate) const LARGEST: usize =
-    if usize::BITS > 46 { 1 << (CLASSES - 1) } else { 1 << (usize::BITS - 2) };
+    1 << (if usize::BITS > 46 { CLASSES as u32 - 1 } else { usize::BITS - 2 });
 
 /// A size class, numbered by its power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
