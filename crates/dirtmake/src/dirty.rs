@@ -55,18 +55,18 @@ impl Dirty {
     ///
     /// # Panics
     ///
-    /// As [`bytes`](crate::bytes).
+    /// As [`bytes`](crate::bytes()).
     #[inline]
     #[must_use]
     pub fn with_capacity(cap: usize) -> Self {
         Self::bytes(0, cap)
     }
 
-    /// See [`bytes`](crate::bytes).
+    /// See [`bytes`](crate::bytes()).
     ///
     /// # Panics
     ///
-    /// As [`bytes`](crate::bytes).
+    /// As [`bytes`](crate::bytes()).
     #[inline]
     #[must_use]
     #[track_caller]
@@ -108,11 +108,11 @@ impl<const ALIGN: usize> Dirty<ALIGN> {
         ALIGN
     };
 
-    /// [`bytes`](crate::bytes) whose memory starts at a multiple of `ALIGN`.
+    /// [`bytes`](crate::bytes()) whose memory starts at a multiple of `ALIGN`.
     ///
     /// # Panics
     ///
-    /// As [`bytes`](crate::bytes). An `ALIGN` that is no power of two does not compile.
+    /// As [`bytes`](crate::bytes()). An `ALIGN` that is no power of two does not compile.
     ///
     /// # Examples
     ///
@@ -319,7 +319,7 @@ impl<const ALIGN: usize> Dirty<ALIGN> {
     ///
     /// # Panics
     ///
-    /// As [`bytes`](crate::bytes).
+    /// As [`bytes`](crate::bytes()).
     #[track_caller]
     pub fn reserve(&mut self, additional: usize) {
         if let Err(err) = self.try_reserve(additional) {

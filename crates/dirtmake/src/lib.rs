@@ -40,7 +40,7 @@ pub fn bytes(len: usize, cap: usize) -> Dirty {
     Dirty::bytes(len, cap)
 }
 
-/// [`bytes`], with an error instead of a panic or an abort.
+/// [`bytes()`], with an error instead of a panic or an abort.
 ///
 /// # Errors
 ///
