@@ -198,8 +198,6 @@ impl Inner {
         // ORDERING: an address to compare with; the turn or the command that follows publishes.
         self.seat.store(Arc::as_ptr(&home.seat).cast_mut(), Relaxed);
         *lock(&self.home) = (home, None);
-        // ORDERING: its old driver has let go of it, and what that knew counts no more.
-        self.warm.store(0, Relaxed);
         self.polled.store(false, Release);
     }
 
