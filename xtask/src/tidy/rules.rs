@@ -86,7 +86,11 @@ impl Checked<'_> {
             within = attribute && !code.ends_with(']');
             !line.is_blank() && !attribute
         });
-        // A file of attributes alone has its story in what they include.
+        // Its story may also be what an attribute includes.
+        let included = |line: &Line| line.code.trim_start().starts_with("#![doc = include_str!");
+        if self.lines.iter().any(included) {
+            return;
+        }
         let Some(first) = first else { return };
         if !self.lines[first].comment.starts_with("//!") {
             self.report(first, "head", "a file starts with `//!`, saying what it is");
@@ -159,11 +163,21 @@ impl Checked<'_> {
                 continue;
             };
             let start = self.doc_start(at);
-            let argued = self.lines[start..=end].iter().any(|l| l.comment.contains("ORDERING:"));
-            if !argued {
-                if let Some(weak) = (at..=end).find(|at| weak_ordering(&self.lines[*at].code)) {
+            let argued = |lines: &[Line]| lines.iter().any(|l| l.comment.contains("ORDERING:"));
+            let uses = |orderings: &[&str]| {
+                (at..=end).find(|at| uses_ordering(&self.lines[*at].code, orderings))
+            };
+            if !argued(&self.lines[start..=end]) {
+                let published = uses(&["Acquire", "Release", "AcqRel"]);
+                // What is only ever Relaxed may be explained once, where the file or the field is.
+                let relaxed = if argued(&self.lines[..at]) { None } else { uses(&["Relaxed"]) };
+                if let Some(weak) = published {
                     let text =
-                        "an ordering weaker than SeqCst in a function without `// ORDERING:`";
+                        "Acquire or Release in a function without `// ORDERING:` (the partner)";
+                    self.report(weak, "ordering", text);
+                } else if let Some(weak) = relaxed {
+                    let text =
+                        "Relaxed in a file without `// ORDERING:` above (why nothing is published)";
                     self.report(weak, "ordering", text);
                 }
             }
@@ -209,15 +223,16 @@ impl Checked<'_> {
     }
 
     fn sync(&mut self) {
+        let strays =
+            ["std::sync::atomic", "core::sync::atomic", "std::thread", "std::cell::UnsafeCell"];
         for at in 0..self.test_module() {
             let code = &self.lines[at].code;
-            let stray = ["std::sync::atomic", "core::sync::atomic", "std::thread", "loom::"]
-                .into_iter()
-                .chain(["cell::UnsafeCell"])
-                .find(|path| code.contains(path));
-            // Ours comes by way of `crate::sync`.
-            let ours = code.contains("sync::cell::UnsafeCell");
-            if let (Some(stray), false) = (stray, ours) {
+            // `std::thread_local!` is another matter.
+            let whole = |path: &str| {
+                let after = code.find(path).map(|start| code[start + path.len()..].chars().next());
+                after.is_some_and(|next| !next.is_some_and(|c| c.is_alphanumeric() || c == '_'))
+            };
+            if let Some(stray) = strays.into_iter().find(|path| whole(path)) {
                 let text = format!("`{stray}` outside sync.rs: loom would not see it");
                 self.report(at, "sync", text);
             }
@@ -254,10 +269,9 @@ fn words(code: &str) -> Vec<&str> {
     words
 }
 
-fn weak_ordering(code: &str) -> bool {
+fn uses_ordering(code: &str, orderings: &[&str]) -> bool {
     let import = code.trim_start().starts_with("use ") || code.contains(" use ");
-    let weak = ["Relaxed", "Acquire", "Release", "AcqRel"];
-    !import && words(code).iter().any(|word| weak.contains(word))
+    !import && words(code).iter().any(|word| orderings.contains(word))
 }
 
 #[cfg(test)]
@@ -309,8 +323,12 @@ mod tests {
             "//! A.\n/// B.\n// ORDERING: a counter.\n#[inline]\nfn f() { a.load(Relaxed) }\n";
         assert_eq!(rules(SRC, text), []);
         let text =
-            "//! A.\nfn g() {\n    // ORDERING: of g.\n}\n\nfn f() {\n    a.load(Relaxed);\n}\n";
+            "//! A.\nfn g() {\n    // ORDERING: of g.\n}\n\nfn f() {\n    a.load(Acquire);\n}\n";
         assert_eq!(rules(SRC, text), [(7, "ordering")]);
+        // A counter may be explained where it is declared.
+        assert_eq!(rules(SRC, &text.replace("Acquire", "Relaxed")), []);
+        let text = "//! A.\nfn f() {\n    a.load(Relaxed);\n}\n";
+        assert_eq!(rules(SRC, text), [(3, "ordering")]);
         let text =
             "//! A.\n#[cfg(test)]\nmod tests {\n    fn f() {\n        a.load(Relaxed);\n    }\n}\n";
         assert_eq!(rules(SRC, text), []);
@@ -321,6 +339,7 @@ mod tests {
         assert_eq!(rules(SRC, "//! A.\nuse std::sync::atomic::AtomicU8;\n"), [(2, "sync")]);
         assert_eq!(rules(SRC, "//! A.\nuse std::cell::UnsafeCell;\n"), [(2, "sync")]);
         assert_eq!(rules(SRC, "//! A.\nuse crate::sync::cell::UnsafeCell;\n"), []);
+        assert_eq!(rules(SRC, "//! A.\nstd::thread_local!(static X: u8 = 0);\n"), []);
         assert_eq!(rules("crates/linkbuffer/src/sync.rs", "//! A.\nuse std::thread;\n"), []);
         assert_eq!(rules("crates/linkbuffer/tests/a.rs", "//! A.\nuse std::thread;\n"), []);
         let text = "//! A.\n// tidy: allow(sync): a static of the process, which loom has not.\nuse std::thread;\n";
