@@ -29,6 +29,8 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
         args: Vec<String>,
     },
+    /// Check, package and build the crates as they would be published; `--execute` publishes them.
+    Release(Release),
     /// What CI runs: the tests with both runners, then the lints.
     Ci,
 }
@@ -77,4 +79,17 @@ pub(crate) struct Loom {
     /// Only models whose name contains this.
     #[arg(value_name = "MODEL")]
     pub(crate) filter: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Release {
+    /// Only check and show: the default.
+    #[arg(long, conflicts_with = "execute")]
+    pub(crate) dry_run: bool,
+    /// Publish, and tag.
+    #[arg(long)]
+    pub(crate) execute: bool,
+    /// Only the checks that need no building.
+    #[arg(long, conflicts_with = "execute")]
+    pub(crate) no_package: bool,
 }

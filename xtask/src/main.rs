@@ -9,6 +9,7 @@ mod flags;
 mod lint;
 mod loom;
 mod process;
+mod release;
 mod test;
 mod tidy;
 mod workspace;
@@ -39,6 +40,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         Command::Loom(options) => loom::run(options),
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench::run(args),
+        Command::Release(options) => release::run(options),
         Command::Ci => {
             test::run(&flags::Test { runner: flags::Runner::Both, package: None, no_loom: false })?;
             lint::run()
