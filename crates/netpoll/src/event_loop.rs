@@ -223,18 +223,14 @@ impl EventLoop {
     pub fn stats(&self) -> Stats {
         let sched = &self.owner.sched;
         let counters = &sched.counters;
-        // ORDERING: figures for people.
-        let load = |counter: &std::sync::atomic::AtomicU64| {
-            counter.load(std::sync::atomic::Ordering::Relaxed)
-        };
         Stats {
             connections: sched.host.served(),
             cap: sched.places.cap(),
             handlers: sched.places.taken(),
             queued: sched.places.queued(),
-            handovers: load(&counters.handovers),
-            rescues: load(&counters.rescues),
-            watchdog_wakes: load(&counters.watchdog_wakes),
+            handovers: counters.handovers.get(),
+            rescues: counters.rescues.get(),
+            watchdog_wakes: counters.watchdog_wakes.get(),
         }
     }
 }

@@ -5,10 +5,7 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering::*},
-    },
+    sync::{Arc, Condvar, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -23,7 +20,15 @@ use crate::{
     connection::inner::{Fill, Inner},
     current,
     sched::{At, Host, Mode, Outcome, Scheduler, Seat, Step, turn::Turn},
-    sync::{Mutex, lock},
+    sync::{
+        Mutex,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+            fence,
+        },
+        lock,
+    },
     watch::Rules,
 };
 
@@ -191,6 +196,7 @@ impl Net {
 
     /// Whose turn it is to be given a connection.
     pub(crate) fn next_seat(&self, sched: &Scheduler<Self>) -> Arc<Seat<Self>> {
+        // ORDERING: only counts around.
         let n = self.next_seat.fetch_add(1, Relaxed);
         sched.seat(n)
     }
@@ -232,7 +238,10 @@ impl Net {
 
     /// One more connection is served. False: there are too many, or the loop shuts down.
     pub(crate) fn join(&self) -> bool {
+        // ORDERING: the fence pairs with the one in `drain`: either this sees that the loop drains, or
+        // `drain` sees the count.
         let before = self.served.fetch_add(1, AcqRel);
+        fence(SeqCst);
         let max = self.options.max_connections.unwrap_or(usize::MAX);
         if before >= max || self.draining.load(Acquire) {
             self.left();
@@ -243,25 +252,29 @@ impl Net {
 
     /// One fewer.
     pub(crate) fn left(&self) {
-        if self.served.fetch_sub(1, AcqRel) == 1 && self.draining.load(Acquire) {
+        // ORDERING: AcqRel: who takes the count to zero comes after all others; the fence as in `join`.
+        let last = self.served.fetch_sub(1, AcqRel) == 1;
+        fence(SeqCst);
+        if last && self.draining.load(Acquire) {
             self.stop();
         }
     }
 
     pub(crate) fn served(&self) -> usize {
+        // ORDERING: pairs with the decrement in `left`.
         self.served.load(Acquire)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
+        // ORDERING: pairs with the swap in `drain`.
         self.draining.load(Acquire)
     }
 
     /// Nothing new is served from here on; what is there ends when it has nothing left to handle.
     pub(crate) fn drain(&self, sched: &Scheduler<Self>, at_once: bool) {
-        // ORDERING: AcqRel together with `join`'s count: either `join` sees this, or this sees
-        // the count.
-        self.draining.swap(true, AcqRel);
-        std::sync::atomic::fence(SeqCst);
+        // ORDERING: the fence pairs with those in `join` and `left`.
+        self.draining.store(true, Release);
+        fence(SeqCst);
         self.remove_listeners();
         for seat in sched.seats() {
             seat.send(self, Command::Drain { at_once });

@@ -57,11 +57,13 @@ impl Timeout {
     }
 
     fn load(&self) -> Option<Duration> {
+        // ORDERING: a number; who changes it wakes who waits.
         let nanos = self.0.load(Acquire);
         (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
     }
 
     fn store(&self, timeout: Option<Duration>) {
+        // ORDERING: as in `load`.
         self.0.store(Self::encode(timeout), Release);
     }
 }

@@ -247,10 +247,12 @@ impl Inner {
 
     /// From here on the poller's driver fills the input.
     pub(crate) fn set_polled(&self) {
+        // ORDERING: pairs with the load in `is_polled`: who sees it leaves the input alone.
         self.polled.store(true, Release);
     }
 
     pub(crate) fn is_polled(&self) -> bool {
+        // ORDERING: pairs with the stores in `set_polled` and `move_to`.
         self.polled.load(Acquire)
     }
 
@@ -456,6 +458,8 @@ impl Inner {
 
     /// Bytes that are flushed and not yet accepted by the kernel.
     pub(crate) fn unsent(&self) -> u64 {
+        // ORDERING: pairs with the store in `send`. The other side is the caller's own, or a guess
+        // that only costs a push.
         self.flushed.load(Relaxed).saturating_sub(self.sent.load(Acquire))
     }
 
@@ -569,6 +573,7 @@ impl Inner {
         check: impl Fn() -> Result<()>,
     ) -> Result<()> {
         let want = usize::try_from(target).unwrap_or(usize::MAX);
+        // ORDERING: pairs with the store in `send`.
         let done = || {
             if self.sent.load(Acquire) >= target { Some(Ok(())) } else { check().err().map(Err) }
         };
@@ -630,30 +635,36 @@ impl Inner {
     // ---- closing ---------------------------------------------------------------------------
 
     pub(crate) fn set_served(&self) {
+        // ORDERING: pairs with the load in `is_served`: the session is in its place.
         self.served.store(true, Release);
     }
 
     pub(crate) fn is_served(&self) -> bool {
+        // ORDERING: pairs with the store in `set_served`.
         self.served.load(Acquire)
     }
 
     /// No service runs callbacks for it any more: it was taken, or it has closed.
     pub(crate) fn leave_service(&self) {
+        // ORDERING: AcqRel: one caller alone finds it served.
         if self.served.swap(false, AcqRel) {
             self.home().sched.host.left();
         }
     }
 
     pub(crate) fn set_split(&self) {
+        // ORDERING: before either half can be dropped elsewhere, which moves it there first.
         self.split.store(true, Release);
     }
 
     pub(crate) fn is_split(&self) -> bool {
+        // ORDERING: pairs with the store in `set_split`.
         self.split.load(Acquire)
     }
 
     /// A half was dropped. The last one closes a connection that no service closes.
     pub(crate) fn drop_half(&self) {
+        // ORDERING: AcqRel: the last half's drop comes after all that the other one did.
         if self.halves.fetch_sub(1, AcqRel) == 1 && !self.is_served() {
             self.close_unserved();
         }
@@ -690,6 +701,7 @@ impl Inner {
 
     /// The socket's error, if it had one.
     pub(crate) fn fault(&self) -> Option<Error> {
+        // ORDERING: pairs with the exchange in `fail`.
         match self.fault.load(Acquire) {
             0 => None,
             -1 => Some(Error::Io(io::ErrorKind::Other.into())),

@@ -44,6 +44,7 @@ impl Life {
     }
 
     fn has(&self, bits: u32) -> bool {
+        // ORDERING: pairs with `set`: what led to the transition is visible.
         self.0.load(Acquire) & bits != 0
     }
 

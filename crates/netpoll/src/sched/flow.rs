@@ -101,6 +101,7 @@ impl Flow {
         if cfg!(netpoll_mutant = "wait_keeps_limit") {
             return false;
         }
+        // ORDERING: release, for the driver's look in `room`; `resume` fences besides.
         if need > self.limit.load(Relaxed) {
             self.limit.store(need, Release);
         }
@@ -110,6 +111,7 @@ impl Flow {
     /// Reader: the wait for more is over; the configured limit is in force again.
     #[inline]
     pub fn restore(&self) {
+        // ORDERING: release, for the driver's look in `room`.
         let base = self.base.load(Relaxed);
         if self.limit.load(Relaxed) != base {
             self.limit.store(base, Release);
@@ -119,6 +121,7 @@ impl Flow {
     /// Pauses (`true`) or resumes reading by hand. True: the caller must re-arm the socket.
     #[must_use]
     pub fn pause_by_hand(&self, pause: bool) -> bool {
+        // ORDERING: release, for the driver's look in `room`; `resume` fences besides.
         self.by_hand.store(pause, Release);
         !pause && self.resume()
     }

@@ -37,7 +37,7 @@ use self::{
     turn::Turn,
 };
 use crate::sync::{
-    Mutex,
+    Counter, Mutex,
     atomic::{
         AtomicBool, AtomicUsize,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -179,11 +179,11 @@ impl<H: Host> Seat<H> {
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Roles that a handler's thread passed on before it waited.
-    pub handovers: std::sync::atomic::AtomicU64,
+    pub handovers: Counter,
     /// Roles that the watchdog took.
-    pub rescues: std::sync::atomic::AtomicU64,
+    pub rescues: Counter,
     /// Times the watchdog was woken from its sleep.
-    pub watchdog_wakes: std::sync::atomic::AtomicU64,
+    pub watchdog_wakes: Counter,
 }
 
 /// Where the handlers of a scheduler run.
@@ -247,6 +247,7 @@ impl<H: Host> Scheduler<H> {
     pub fn add(self: &Arc<Self>, shared: H::Shared, core: H::Core) -> Arc<Seat<H>> {
         let seat = Arc::new(Seat::new(shared, core));
         lock(&self.seats).push(Arc::clone(&seat));
+        // ORDERING: before the role can end; `has_ended` acquires.
         self.live.fetch_add(1, AcqRel);
         self.host.offer(self, Arc::clone(&seat));
         seat
@@ -269,6 +270,7 @@ impl<H: Host> Scheduler<H> {
 
     /// Lets every role end as soon as its host finds it finished.
     pub fn end(&self) {
+        // ORDERING: release, for `is_ending`; drivers look after `call` has woken them.
         self.ending.store(true, Release);
         for seat in self.seats() {
             seat.call(&self.host);
@@ -278,11 +280,13 @@ impl<H: Host> Scheduler<H> {
 
     /// Whether [`Scheduler::end`] was called.
     pub fn is_ending(&self) -> bool {
+        // ORDERING: pairs with the store in `end`.
         self.ending.load(Acquire)
     }
 
     /// Whether every role has ended.
     pub fn has_ended(&self) -> bool {
+        // ORDERING: pairs with the decrement in `sleep`: what the last driver did is visible.
         self.live.load(Acquire) == 0
     }
 
@@ -336,6 +340,7 @@ impl<H: Host> Scheduler<H> {
             let core = unsafe { &mut *core };
             (self.host.finished(core), self.host.has_leftovers(core))
         });
+        // ORDERING: pairs with the release in `call`: whoever called since is answered first.
         if finished && self.is_ending() && !seat.called.load(Acquire) {
             seat.role.end(hold);
             if self.live.fetch_sub(1, AcqRel) == 1 {
@@ -474,8 +479,7 @@ impl<H: Host> At<H> {
     pub fn hand_over(&self) {
         if let Some((seat, hold)) = self.role.take() {
             if seat.role.pass(hold) {
-                // ORDERING: counts only.
-                self.sched.counters.handovers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.sched.counters.handovers.count();
                 self.sched.host.offer(&self.sched, seat);
             }
         }

@@ -16,7 +16,7 @@ use crate::sync::{
     Mutex,
     atomic::{
         AtomicU32, AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        Ordering::{AcqRel, Acquire, Relaxed},
     },
     lock,
 };
@@ -46,6 +46,8 @@ impl<W> Places<W> {
     #[inline]
     #[must_use]
     pub fn take(&self) -> bool {
+        // ORDERING: every change of the word is AcqRel: who takes a place sees what who gave it back
+        // had done. The cap is only a number.
         let mut word = self.word.load(Acquire);
         while word & TAKEN < u64::from(self.cap.load(Relaxed)) {
             match self.word.compare_exchange(word, word + 1, AcqRel, Acquire) {
@@ -64,6 +66,7 @@ impl<W> Places<W> {
         }
         #[cfg(netpoll_mutant = "queue_in_two_steps")]
         {
+            // ORDERING: as in `take`.
             let mut queue = lock(&self.queue);
             self.word.fetch_add(QUEUED, AcqRel);
             queue.push_back(work);
@@ -91,6 +94,7 @@ impl<W> Places<W> {
     /// Gives a place back, or keeps it for the oldest in the queue, which the caller now runs.
     #[must_use]
     pub fn give_back(&self) -> Option<W> {
+        // ORDERING: as in `take`.
         let mut word = self.word.load(Acquire);
         loop {
             let over = word & TAKEN > u64::from(self.cap.load(Relaxed));
@@ -116,7 +120,8 @@ impl<W> Places<W> {
     /// have a place now: the caller sees to it that they run.
     #[must_use]
     pub fn set_cap(&self, cap: u32) -> Vec<W> {
-        self.cap.store(cap.max(1), Release);
+        // ORDERING: a number; the places that it opens are taken as in `take`.
+        self.cap.store(cap.max(1), Relaxed);
         let mut started = Vec::new();
         let mut queue = lock(&self.queue);
         while !queue.is_empty() && self.take() {
@@ -129,16 +134,19 @@ impl<W> Places<W> {
 
     /// Places taken now.
     pub fn taken(&self) -> usize {
+        // ORDERING: a figure for people.
         (self.word.load(Relaxed) & TAKEN) as usize
     }
 
     /// How many wait for a place now.
     pub fn queued(&self) -> usize {
+        // ORDERING: a figure for people.
         (self.word.load(Relaxed) >> 32) as usize
     }
 
     /// How many may run or be blocked at once.
     pub fn cap(&self) -> usize {
+        // ORDERING: a figure for people.
         self.cap.load(Relaxed) as usize
     }
 }

@@ -130,6 +130,7 @@ impl Role {
     /// The mistake of storing the word on the way out.
     #[cfg(netpoll_mutant = "pass_without_cas")]
     pub fn pass(&self, hold: Hold) -> bool {
+        // ORDERING: as in `store`.
         self.word.store(Look::of(hold.epoch + 1, State::Vacant).0, Release);
         true
     }
@@ -187,6 +188,8 @@ impl Role {
 
     /// What the role looks like now.
     pub fn look(&self) -> Look {
+        // ORDERING: pairs with the release in `store`, so that a look is not older than what the
+        // holder published before.
         Look(self.word.load(Acquire))
     }
 

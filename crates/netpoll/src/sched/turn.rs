@@ -65,12 +65,14 @@ impl Turn {
     /// The mistake of letting go whatever came.
     #[cfg(netpoll_mutant = "mark_not_honoured")]
     pub fn finish(&self) -> bool {
+        // ORDERING: as above.
         self.0.store(0, crate::sync::atomic::Ordering::Release);
         true
     }
 
     /// Whether somebody owns it at this moment.
     pub fn is_taken(&self) -> bool {
+        // ORDERING: pairs with `claim`; only for assertions.
         self.0.load(Acquire) & BUSY != 0
     }
 }

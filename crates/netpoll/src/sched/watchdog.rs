@@ -55,8 +55,7 @@ impl Bed {
     pub(super) fn look(&self, counters: &Counters) {
         // ORDERING: ordered behind DRIVING by the fence in `Role::awake`.
         if self.asleep.load(Relaxed) {
-            // ORDERING: counts only.
-            counters.watchdog_wakes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            counters.watchdog_wakes.count();
             self.rouse();
         }
     }
@@ -122,8 +121,7 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
         watch.pause(!seen.is_empty());
         for (seat, look) in &seen {
             if seat.role.look() == *look && watch.may_take(seat, *look) && seat.role.seize(*look) {
-                // ORDERING: counts only.
-                sched.counters.rescues.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                sched.counters.rescues.count();
                 watch.took(seat);
                 sched.host.offer(sched, Arc::clone(seat));
             }
