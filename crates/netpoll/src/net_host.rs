@@ -422,8 +422,8 @@ impl Host for Net {
         core.ready.pop_front().map_or(Step::Empty, Step::Run)
     }
 
-    fn receive(&self, seat: &Arc<Seat<Self>>, core: &mut Core, commands: Vec<Command>) {
-        for command in commands {
+    fn receive(&self, seat: &Arc<Seat<Self>>, core: &mut Core, commands: &mut Vec<Command>) {
+        for command in commands.drain(..) {
             match command {
                 Command::Run(inner) => core.ready.push_back(inner),
                 Command::Tidy(inner) => {

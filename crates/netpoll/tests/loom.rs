@@ -261,8 +261,8 @@ impl Host for Sim {
         if any && conn.turn.claim() { Step::Run(Arc::clone(conn)) } else { Step::Again }
     }
 
-    fn receive(&self, _: &Arc<Seat<Self>>, core: &mut Core, commands: Vec<Command>) {
-        for Command::Run(conn) in commands {
+    fn receive(&self, _: &Arc<Seat<Self>>, core: &mut Core, commands: &mut Vec<Command>) {
+        for Command::Run(conn) in commands.drain(..) {
             core.ready.push_back(conn);
         }
     }

@@ -242,7 +242,7 @@ impl Checked<'_> {
     fn system(&mut self) {
         for at in 0..self.test_module() {
             let code = &self.lines[at].code;
-            let kernel = ["libc::", "nix::"].into_iter().find(|path| code.contains(path));
+            let kernel = ["libc::", "nix::"].into_iter().find(|path| is_path(code, path));
             if let Some(kernel) = kernel {
                 let text = format!("`{kernel}` outside poller::sys, the only home of system calls");
                 self.report(at, "system", text);
@@ -252,6 +252,13 @@ impl Checked<'_> {
 }
 
 /// Names and single punctuation characters of a line of code.
+/// Whether `code` has a path that begins with `root`, and not with a name that ends like it.
+fn is_path(code: &str, root: &str) -> bool {
+    let before = |at: usize| code[..at].chars().next_back();
+    code.match_indices(root)
+        .any(|(at, _)| !before(at).is_some_and(|c| c.is_alphanumeric() || c == '_'))
+}
+
 fn words(code: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut start = None;

@@ -84,7 +84,12 @@ pub trait Host: Send + Sync + Sized + 'static {
     /// DRIVING: takes one thing off the core and deals with it.
     fn advance(&self, seat: &Arc<Seat<Self>>, core: &mut Self::Core) -> Step<Self::Work>;
     /// DRIVING: takes over what other threads asked for.
-    fn receive(&self, seat: &Arc<Seat<Self>>, core: &mut Self::Core, commands: Vec<Self::Command>);
+    fn receive(
+        &self,
+        seat: &Arc<Seat<Self>>,
+        core: &mut Self::Core,
+        commands: &mut Vec<Self::Command>,
+    );
     /// DRIVING: nothing is left to do, and the scheduler is ending: may this role end?
     fn finished(&self, core: &Self::Core) -> bool;
     /// DRIVING: must polling not block, because something stopped at a budget?
@@ -357,9 +362,18 @@ impl<H: Host> Scheduler<H> {
         seat.role.awake(&hold);
         self.dog.look(&self.counters);
         if called | seat.answer() {
-            let commands = std::mem::take(&mut *lock(&seat.inbox));
-            // SAFETY: as above, in DRIVING (R2).
-            seat.core.with_mut(|core| self.host.receive(&seat, unsafe { &mut *core }, commands));
+            let mut commands = std::mem::take(&mut *lock(&seat.inbox));
+            seat.core.with_mut(|core| {
+                // SAFETY: as above, in DRIVING (R2).
+                self.host.receive(&seat, unsafe { &mut *core }, &mut commands);
+            });
+            // Its memory serves again, unless somebody was faster.
+            let mut inbox = lock(&seat.inbox);
+            if inbox.capacity() == 0 {
+                commands.clear();
+                *inbox = commands;
+            }
+            drop(inbox);
         }
         at.role.set(Some((seat, hold)));
     }
