@@ -9,9 +9,11 @@ mod conn;
 mod histogram;
 mod stream;
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -80,7 +82,13 @@ impl Load {
     /// Opens all connections; nothing is sent yet.
     pub(crate) fn connect(plan: Plan) -> Result<Load> {
         let epoll = Epoll::new()?;
+        let opened = Cell::new(0_u64);
         let connect = || -> Result<TcpStream> {
+            // A server may accept slowly, and what its backlog has no room for waits a second.
+            opened.set(opened.get() + 1);
+            if opened.get() % 64 == 0 {
+                thread::sleep(Duration::from_millis(2));
+            }
             let stream = TcpStream::connect(plan.to).context("connecting")?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;

@@ -4,6 +4,7 @@
 //! coroutines of others.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::thread::available_parallelism;
 
 use common::{Flags, READ, Work, frames};
@@ -15,7 +16,8 @@ fn main() -> io::Result<()> {
     let workers = flags.pollers.unwrap_or(available_parallelism()?.get());
     // 16 KiB of stack (in words), since a deep call is not made here.
     may::config().set_workers(workers).set_stack_size(0x800);
-    let listener = TcpListener::bind(&*flags.addr)?;
+    // SAFETY: the descriptor is a listener's, and nobody else has it any more.
+    let listener = unsafe { TcpListener::from_raw_fd(flags.listen()?.into_raw_fd()) };
     flags.announce(listener.local_addr()?);
     loop {
         let Ok((stream, _)) = listener.accept() else { continue };
