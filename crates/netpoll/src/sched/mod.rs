@@ -263,6 +263,11 @@ impl<H: Host> Scheduler<H> {
         lock(&self.seats).clone()
     }
 
+    /// Calls `f` with each poller, under their lock.
+    pub(crate) fn each_seat(&self, f: impl FnMut(&Arc<Seat<H>>)) {
+        lock(&self.seats).iter().for_each(f);
+    }
+
     /// One of the pollers: the `n`th, counting around.
     ///
     /// # Panics

@@ -102,10 +102,7 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
     let mut seen: Vec<(Arc<Seat<H>>, Look)> = Vec::new();
     while !sched.has_ended() {
         seen.clear();
-        seen.extend(sched.seats().into_iter().map(|seat| {
-            let look = seat.role.look();
-            (seat, look)
-        }));
+        sched.each_seat(|seat| seen.push((Arc::clone(seat), seat.role.look())));
         if !seen.iter().all(|&(_, look)| is_quiet(look)) {
             quiet_looks = 0;
         } else if quiet_looks < H::Watch::QUIET_LOOKS {
@@ -113,7 +110,9 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
         } else {
             quiet_looks = 0;
             sched.dog.sleep_while(|| {
-                !sched.has_ended() && sched.seats().iter().all(|seat| is_quiet(seat.role.look()))
+                let mut quiet = !sched.has_ended();
+                sched.each_seat(|seat| quiet &= is_quiet(seat.role.look()));
+                quiet
             });
             continue;
         }
