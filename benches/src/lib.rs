@@ -1,1 +1,6 @@
 //! What compares the crates with each other and with their peers; see `benches/README.md`.
+
+/// The examples of the workspace's README, which belongs to no crate that is packaged.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

@@ -8,6 +8,7 @@ mod current;
 mod dialer;
 mod event_loop;
 mod framing;
+pub mod guide;
 mod net;
 mod net_host;
 #[cfg(not(netpoll_loom))]
