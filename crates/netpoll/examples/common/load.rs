@@ -129,6 +129,11 @@ impl Load {
         self.refused.load(Relaxed)
     }
 
+    /// Connections that are still open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(SeqCst)
+    }
+
     /// Whether every connection has closed by then. An error says what was wrong with a reply, or
     /// how a connection ended too early.
     pub(crate) fn wait(&self, within: Duration) -> Result<bool, String> {
@@ -139,7 +144,7 @@ impl Load {
                 return Err(failure);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if self.open.load(SeqCst) == 0 {
+            if self.open() == 0 {
                 return Ok(true);
             }
             if left.is_zero() {
