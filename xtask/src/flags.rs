@@ -29,6 +29,12 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
         args: Vec<String>,
     },
+    /// Instructions per call of the hot paths, under callgrind, against a baseline.
+    Instructions {
+        /// Make what is counted now the baseline.
+        #[arg(long)]
+        save: bool,
+    },
     /// Check, package and build the crates as they would be published; `--execute` publishes them.
     Release(Release),
     /// What CI runs: the tests with both runners, then the lints.

@@ -6,6 +6,7 @@
 mod bench;
 mod cargo;
 mod flags;
+mod instructions;
 mod lint;
 mod loom;
 mod process;
@@ -40,6 +41,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         Command::Loom(options) => loom::run(options),
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench::run(args),
+        Command::Instructions { save } => instructions::run(*save),
         Command::Release(options) => release::run(options),
         Command::Ci => {
             test::run(&flags::Test { runner: flags::Runner::Both, package: None, no_loom: false })?;
