@@ -195,8 +195,8 @@ pub(crate) fn chain() -> Result<(Head, Tail)> {
         first: Cell::new(ptr::null_mut()),
         cur: Cell::new(ptr::null_mut()),
         at: Cell::new(ptr::null()),
-        run: Cell::new(0),
-        pos: Cell::new(0),
+        end: Cell::new(ptr::null()),
+        end_pos: Cell::new(0),
         flushed: Cell::new(0),
         released: 0,
         drained: Cell::new(true),
@@ -384,10 +384,10 @@ pub(crate) struct Head {
     cur: Cell<*mut Node>,
     /// The next byte.
     at: Cell<*const u8>,
-    /// Bytes from `at` on that are known to be readable in `cur`.
-    run: Cell<usize>,
-    /// Bytes consumed (a position).
-    pos: Cell<usize>,
+    /// Up to here bytes are known to be readable in `cur`: the *run*.
+    end: Cell<*const u8>,
+    /// The position of `end`. That of `at` follows from it, so that consuming bytes moves `at` alone.
+    end_pos: Cell<usize>,
     /// What is known of the writer's counter (C1).
     flushed: Cell<usize>,
     /// The reader's own counter (C1).
@@ -400,10 +400,23 @@ pub(crate) struct Head {
 unsafe impl Send for Head {}
 
 impl Head {
+    /// How many bytes lie together from `at` on, as far as is known.
+    #[inline]
+    fn run_len(&self) -> usize {
+        self.end.get() as usize - self.at.get() as usize
+    }
+
+    /// Goes on at `at`, with nothing known to be there.
+    fn place(&self, at: *const u8) {
+        debug_assert!(self.run_len() == 0);
+        self.at.set(at);
+        self.end.set(at);
+    }
+
     /// Bytes readable, as far as is known without looking.
     #[inline]
     pub(crate) fn known(&self) -> usize {
-        self.flushed.get().wrapping_sub(self.pos.get())
+        self.flushed.get().wrapping_sub(self.position())
     }
 
     /// Bytes readable now.
@@ -420,13 +433,14 @@ impl Head {
     }
 
     /// The position of the next byte.
+    #[inline]
     pub(crate) fn position(&self) -> usize {
-        self.pos.get()
+        self.end_pos.get().wrapping_sub(self.run_len())
     }
 
     /// Bytes consumed and not released.
     pub(crate) fn held(&self) -> usize {
-        self.pos.get().wrapping_sub(self.released)
+        self.position().wrapping_sub(self.released)
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -443,16 +457,16 @@ impl Head {
     /// to be readable.
     #[inline]
     pub(crate) fn run(&self) -> (*const u8, usize) {
-        if self.run.get() == 0 {
+        if self.run_len() == 0 {
             self.refill();
         }
-        (self.at.get(), self.run.get())
+        (self.at.get(), self.run_len())
     }
 
     /// The next bytes as `run` has them, which may be fewer than are known, or none.
     #[inline]
     pub(crate) fn ready_run(&self) -> (*const u8, usize) {
-        (self.at.get(), self.run.get())
+        (self.at.get(), self.run_len())
     }
 
     /// Makes `run` as long as is known, in `cur` or, if nothing is left there, in the next node.
@@ -471,13 +485,15 @@ impl Head {
             // SAFETY: the node is ours to look at: some byte at or behind our position is flushed (C2, C4).
             let (next, len) = unsafe { extent(node, self.at.get(), known) };
             if len > 0 {
-                self.run.set(len);
+                let from = self.position();
+                self.end_pos.set(from.wrapping_add(len));
+                self.end.set(self.at.get().wrapping_add(len));
                 return;
             }
             node = next.expect("C3: what is flushed is linked");
             self.cur.set(node.as_ptr());
             // SAFETY: published (N3).
-            self.at.set(unsafe { node.data() });
+            self.place(unsafe { node.data() });
         }
     }
 
@@ -487,12 +503,12 @@ impl Head {
         if self.drained.replace(false) {
             // SAFETY: drained at `pos`, and `flushed` has grown (C6).
             let resume = unsafe { self.link.shared().resume.with(|resume| *resume) };
-            if planted!("never-resume", false, instead of resume.at == self.pos.get()) {
+            if planted!("never-resume", false, instead of resume.at == self.position()) {
                 let node = NonNull::new(resume.node).expect("C6: set before publishing");
                 self.first.set(resume.node);
                 self.cur.set(resume.node);
                 // SAFETY: published (N3).
-                self.at.set(unsafe { node.data() });
+                self.place(unsafe { node.data() });
             }
         }
     }
@@ -514,26 +530,13 @@ impl Head {
     /// They are known to be readable.
     #[inline]
     pub(crate) unsafe fn advance(&self, mut n: usize) {
-        while n > self.run.get() {
-            let run = self.run.get();
-            // SAFETY: the run is in one node.
-            unsafe { self.step(run) };
-            n -= run;
+        while n > self.run_len() {
+            n -= self.run_len();
+            self.at.set(self.end.get());
             self.refill();
         }
-        // SAFETY: as above.
-        unsafe { self.step(n) };
-    }
-
-    /// # Safety
-    ///
-    /// `n` is not more than the run.
-    #[inline]
-    unsafe fn step(&self, n: usize) {
         // SAFETY: the run lies in one node's memory.
         self.at.set(unsafe { self.at.get().add(n) });
-        self.run.set(self.run.get() - n);
-        self.pos.set(self.pos.get().wrapping_add(n));
     }
 
     /// Frees every node consumed, and publishes that. `alone` says that the writer cannot run meanwhile.
@@ -543,12 +546,12 @@ impl Head {
     /// No consumed byte is used any more, and `alone` is true only if the caller owns the other end too.
     #[inline]
     pub(crate) unsafe fn release(&mut self, alone: bool) {
-        let pos = self.pos.get();
+        let pos = self.position();
         let drained = pos == self.flushed.get();
         if pos == self.released && (drained || self.first.get() == self.cur.get()) {
             return;
         }
-        if !drained && self.run.get() == 0 {
+        if !drained && self.run_len() == 0 {
             // Steps off a node that is used up.
             self.refill();
         }
@@ -580,7 +583,7 @@ impl Head {
     /// Frees the last node, if the writer has let go of it and does not take it back (C5).
     #[cold]
     fn take_sealed(&mut self) {
-        let sealed = self.pos.get().wrapping_add(1);
+        let sealed = self.position().wrapping_add(1);
         // ORDERING: Acquire pairs with the Release in `Tail::seal`; Release tells `Tail::unseal` that our use
         // of the node is over.
         let taken = self.link.shared().sealed.compare_exchange(
@@ -612,7 +615,7 @@ impl Drop for Head {
                 free_from(self.first.get(), self.cur.get());
             }
             let left = ReaderLeft {
-                pos: self.pos.get(),
+                pos: self.position(),
                 cur: self.cur.get(),
                 drained: self.drained.get(),
             };
@@ -739,7 +742,7 @@ impl Head {
             if !last.is_sole_block() {
                 return false;
             }
-            self.at.set(last.data());
+            self.place(last.data());
         }
         true
     }

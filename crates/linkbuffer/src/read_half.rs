@@ -87,7 +87,11 @@ impl ReadHalf {
     /// Checks that `n` bytes are readable.
     #[inline]
     fn need(&self, n: usize) -> Result<()> {
-        if n > self.head.known() { self.need_more(n) } else { Ok(()) }
+        if n > self.head.ready_run().1 && n > self.head.known() {
+            self.need_more(n)
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]

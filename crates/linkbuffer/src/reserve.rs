@@ -19,9 +19,10 @@ use std::mem::MaybeUninit;
 /// # Ok::<(), linkbuffer::Error>(())
 /// ```
 pub struct Reserve<'a> {
+    /// What is left of it.
     room: &'a mut [MaybeUninit<u8>],
-    /// Bytes of `room` that are put.
-    done: usize,
+    /// How much it was.
+    size: usize,
     /// The writer's count of pending bytes, which moves with `done`.
     pending: &'a mut usize,
 }
@@ -29,23 +30,23 @@ pub struct Reserve<'a> {
 impl<'a> Reserve<'a> {
     /// For implementors of [`Writer`](crate::Writer): room whose puts are added to `pending`.
     pub fn new(room: &'a mut [MaybeUninit<u8>], pending: &'a mut usize) -> Reserve<'a> {
-        Reserve { room, done: 0, pending }
+        Reserve { size: room.len(), room, pending }
     }
 
     /// How many bytes can still be put.
     pub fn remaining(&self) -> usize {
-        self.room.len() - self.done
+        self.room.len()
     }
 
     /// How many bytes were put.
     pub fn written(&self) -> usize {
-        self.done
+        self.size - self.room.len()
     }
 
     /// The room that is left, for code that fills memory itself: a system call, an encoder. Say afterwards
     /// with [`advance`](Reserve::advance) how much was filled.
     pub fn spare(&mut self) -> &mut [MaybeUninit<u8>] {
-        &mut self.room[self.done..]
+        self.room
     }
 
     /// Counts `n` bytes that were filled through [`spare`](Reserve::spare).
@@ -59,9 +60,21 @@ impl<'a> Reserve<'a> {
     /// The first `n` bytes of `spare()` must have been written.
     pub unsafe fn advance(&mut self, n: usize) -> &mut Self {
         assert!(n <= self.remaining(), "advance by {n} with {} left", self.remaining());
-        self.done += n;
-        *self.pending += n;
+        self.take(n);
         self
+    }
+
+    /// The next `n` bytes of the room, which the caller writes.
+    #[inline]
+    fn take(&mut self, n: usize) -> &mut [MaybeUninit<u8>] {
+        match std::mem::take(&mut self.room).split_at_mut_checked(n) {
+            Some((now, later)) => {
+                self.room = later;
+                *self.pending += n;
+                now
+            }
+            None => full(n),
+        }
     }
 
     /// Puts a copy of `bytes`.
@@ -71,12 +84,11 @@ impl<'a> Reserve<'a> {
     /// If they do not fit.
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) -> &mut Self {
-        let n = bytes.len();
-        let Some(to) = self.room[self.done..].get_mut(..n) else { self.full(n) };
+        let to = self.take(bytes.len());
         // SAFETY: `to` is exclusively borrowed and exactly as long as `bytes`.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_mut_ptr().cast(), n) };
-        self.done += n;
-        *self.pending += n;
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_mut_ptr().cast(), bytes.len())
+        };
         self
     }
 
@@ -86,18 +98,15 @@ impl<'a> Reserve<'a> {
     ///
     /// If they do not fit.
     pub fn put_bytes(&mut self, byte: u8, count: usize) -> &mut Self {
-        let Some(to) = self.room[self.done..].get_mut(..count) else { self.full(count) };
-        to.fill(MaybeUninit::new(byte));
-        self.done += count;
-        *self.pending += count;
+        self.take(count).fill(MaybeUninit::new(byte));
         self
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn full(&self, n: usize) -> ! {
-        panic!("{n} bytes put into a reservation with {} left", self.remaining())
-    }
+#[cold]
+#[inline(never)]
+fn full(n: usize) -> ! {
+    panic!("{n} bytes put into a reservation with less room left")
 }
 
 macro_rules! put_numbers {
@@ -140,7 +149,7 @@ put_numbers! {
 impl std::fmt::Debug for Reserve<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reserve")
-            .field("written", &self.done)
+            .field("written", &self.written())
             .field("remaining", &self.remaining())
             .finish()
     }
@@ -167,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "4 bytes put into a reservation with 3 left")]
+    #[should_panic(expected = "4 bytes put into a reservation with less room left")]
     fn panics_when_full() {
         Reserve::new(&mut [MaybeUninit::uninit(); 3], &mut 0).put_u32(1);
     }
