@@ -260,6 +260,7 @@ mod peers {
 
     fn rtrb(size: usize, count: u64) -> Duration {
         let (mut to, mut from) = rtrb::RingBuffer::<u8>::new(WINDOW);
+        let mut to_read = BODY;
         between(
             count,
             move || {
@@ -272,8 +273,11 @@ mod peers {
             },
             move || {
                 let Ok(chunk) = from.read_chunk(size) else { return false };
-                black_box(chunk.as_slices());
+                let (one, two) = chunk.as_slices();
+                to_read[..one.len()].copy_from_slice(one);
+                to_read[one.len()..size].copy_from_slice(two);
                 chunk.commit_all();
+                black_box(&to_read);
                 true
             },
         )
@@ -303,6 +307,7 @@ mod peers {
     fn ringbuf(size: usize, count: u64) -> Duration {
         use ringbuf::traits::{Consumer, Observer, Producer, Split};
         let (mut to, mut from) = ringbuf::HeapRb::<u8>::new(WINDOW).split();
+        let mut to_read = BODY;
         between(
             count,
             move || to.vacant_len() >= size && to.push_slice(&BODY[..size]) == size,
@@ -310,8 +315,8 @@ mod peers {
                 if from.occupied_len() < size {
                     return false;
                 }
-                black_box(from.as_slices());
-                from.skip(size);
+                from.pop_slice(&mut to_read[..size]);
+                black_box(&to_read);
                 true
             },
         )
@@ -467,7 +472,8 @@ fn scattered(c: &mut Criterion) {
 /// How many bytes may be on their way between two threads: the size of the rings.
 const WINDOW: usize = 64 << 10;
 
-/// Moves `count` messages from one thread to another. Each side says whether it could move one.
+/// Moves `count` messages from one thread to another, which copies them out: as those who use bytes, it
+/// touches them. Each side says whether it could move one.
 fn between(
     count: u64,
     mut send: impl FnMut() -> bool + Send,
@@ -495,6 +501,7 @@ fn wait_until(step: &mut impl FnMut() -> bool) {
 fn ours_between(size: usize, count: u64) -> Duration {
     let (mut r, mut w) = LinkBuffer::with_block_size(16 << 10).into_split();
     let mut occupied = 0;
+    let mut to_read = BODY;
     between(
         count,
         move || {
@@ -509,9 +516,9 @@ fn ours_between(size: usize, count: u64) -> Duration {
             true
         },
         move || {
-            if r.next(size).map(|bytes| black_box(bytes.as_ptr())).is_err() {
-                return false;
-            }
+            let Ok(bytes) = r.next(size) else { return false };
+            to_read[..size].copy_from_slice(bytes);
+            black_box(&to_read);
             r.release();
             true
         },

@@ -271,6 +271,12 @@ pub(crate) trait NodeExt: Copy {
     ///
     /// The caller holds the chain's reference.
     unsafe fn is_sole_block(self) -> bool;
+    /// Whether the caller's reference to the memory is the only one.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds one.
+    unsafe fn is_sole(self) -> bool;
     /// The pieces of a pieces node.
     ///
     /// # Safety
@@ -390,13 +396,15 @@ impl NodeExt for NodePtr {
         }
     }
 
-    unsafe fn is_sole_block(self) -> bool {
+    unsafe fn is_sole(self) -> bool {
         // ORDERING: Acquire, as in `unref`: what other holders read, they have read.
         // SAFETY: the caller's promise.
-        unsafe {
-            (*self.as_ptr()).kind == Kind::Block
-                && (*self.as_ptr()).refs.load(Ordering::Acquire) == 1
-        }
+        unsafe { (*self.as_ptr()).refs.load(Ordering::Acquire) == 1 }
+    }
+
+    unsafe fn is_sole_block(self) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { (*self.as_ptr()).kind == Kind::Block && self.is_sole() }
     }
 
     unsafe fn as_pieces<'a>(self) -> &'a [Piece] {
@@ -525,11 +533,14 @@ impl Piece {
         unsafe { Piece::new(self.mem, self.ptr.as_ptr().add(from), len) }
     }
 
-    /// A link that shows these bytes.
-    pub(crate) fn link(&self) -> Result<NodePtr> {
+    /// A link that shows these bytes, and takes the reference over.
+    pub(crate) fn into_link(self) -> Result<NodePtr> {
         let part = Part { data: self.ptr.as_ptr(), len: self.len, cap: self.len, firm: 0 };
-        // SAFETY: we hold a reference, and the bytes are in that memory.
-        unsafe { Node::view(self.mem, part) }
+        let (node, ..) = Node::create(0, Kind::View, self.mem.as_ptr())?;
+        std::mem::forget(self);
+        // SAFETY: the node is new and ours.
+        unsafe { node.set_part(part) };
+        Ok(node)
     }
 }
 

@@ -76,6 +76,34 @@ impl Slice {
         }
     }
 
+    /// Hands out the pieces, with their references if nobody else has this slice.
+    pub(crate) fn into_pieces(self, mut to: impl FnMut(Piece) -> Result<()>) -> Result<()> {
+        let list = match self.0 {
+            Repr::Empty => return Ok(()),
+            Repr::One(piece) => return to(piece),
+            Repr::Many(ref list) => list.node(),
+        };
+        // SAFETY: `self` holds a reference to the list until the end.
+        unsafe {
+            let pieces = list.as_pieces();
+            if !list.is_sole() {
+                return pieces.iter().cloned().try_for_each(to);
+            }
+            // From here on the list drops none of them; what `to` does not get is dropped here.
+            let mut part = list.part();
+            part.firm = 0;
+            list.set_part(part);
+            let mut result = Ok(());
+            for piece in pieces {
+                let piece = std::ptr::read(piece);
+                if result.is_ok() {
+                    result = to(piece);
+                }
+            }
+            result
+        }
+    }
+
     /// How many bytes these are.
     pub fn len(&self) -> usize {
         match &self.0 {

@@ -454,15 +454,14 @@ fn links(bytes: Owned) -> Result<Option<(*mut Node, *mut Node)>> {
         return Ok(Some((node, node)));
     };
     let (mut first, mut last) = (ptr::null_mut(), ptr::null_mut());
-    for piece in slice.pieces() {
-        match piece.link() {
-            Ok(node) => join(&mut first, &mut last, node.as_ptr()),
-            Err(e) => {
-                // SAFETY: all made here.
-                unsafe { free_from(first, ptr::null_mut()) };
-                return Err(e);
-            }
-        }
+    let linked = slice.into_pieces(|piece| {
+        join(&mut first, &mut last, piece.into_link()?.as_ptr());
+        Ok(())
+    });
+    if let Err(e) = linked {
+        // SAFETY: all made here.
+        unsafe { free_from(first, ptr::null_mut()) };
+        return Err(e);
     }
     Ok(Some((first, last)))
 }
