@@ -166,6 +166,7 @@ std_write!([W: Write] IoWriter<W>, "What is written is pending until `flush`.");
 /// assert_eq!(r.next(n as usize)?, b"hello");
 /// # Ok::<(), linkbuffer::Error>(())
 /// ```
+#[doc(alias = "NewReader")]
 pub struct IoReader<R> {
     stream: RefCell<R>,
     buf: ReadHalf,
@@ -322,6 +323,7 @@ impl<R> std::fmt::Debug for IoReader<R> {
 /// assert_eq!(file, [0, 0, 0, 7]);
 /// # Ok::<(), linkbuffer::Error>(())
 /// ```
+#[doc(alias = "NewWriter")]
 #[derive(Debug)]
 pub struct IoWriter<W> {
     stream: W,

@@ -1,4 +1,4 @@
-//! A linked-block zero-copy byte buffer with one lock-free reader and one writer
+#![doc = include_str!("../README.md")]
 
 mod adapter;
 mod byte_reader;
@@ -37,6 +37,10 @@ pub use slice::Slice;
 pub use vec_writer::VecWriter;
 pub use write_half::WriteHalf;
 pub use writer::{Writer, WriterExt};
+
+/// For who comes from Go Netpoll.
+#[doc = include_str!("../docs/go_netpoll.md")]
+pub mod go_netpoll {}
 
 /// For models: how many blocks are out.
 #[cfg(netpoll_loom)]

@@ -26,6 +26,66 @@ const BLOCK_SIZE: usize = 4096;
 /// buf.release();
 /// # Ok::<(), linkbuffer::Error>(())
 /// ```
+///
+/// # What does not compile
+///
+/// Bytes that outlive the buffer, or that are held while it is given away:
+///
+/// ```compile_fail,E0515
+/// use linkbuffer::{LinkBuffer, Reader};
+/// fn first() -> &'static [u8] {
+///     let buf = LinkBuffer::new();
+///     buf.next(1).unwrap()
+/// }
+/// ```
+///
+/// ```compile_fail,E0505
+/// use linkbuffer::{LinkBuffer, Reader, Writer};
+/// let (mut a, b) = (LinkBuffer::new(), LinkBuffer::new());
+/// let held = b.next(0).unwrap();
+/// a.append(b).unwrap();
+/// assert!(held.is_empty());
+/// ```
+///
+/// Writing through the whole while a half is lent, or bytes of it are:
+///
+/// ```compile_fail,E0499
+/// use linkbuffer::{LinkBuffer, Reader, Writer};
+/// let mut buf = LinkBuffer::new();
+/// let (r, _w) = buf.split();
+/// buf.write_byte(1).unwrap();
+/// r.next(1).unwrap();
+/// ```
+///
+/// ```compile_fail,E0502
+/// use linkbuffer::{LinkBuffer, Reader, Writer};
+/// let mut buf = LinkBuffer::new();
+/// let held = buf.next(0).unwrap();
+/// buf.write_byte(1).unwrap(); // for this there is `split`
+/// assert!(held.is_empty());
+/// ```
+///
+/// Sharing it, booked room kept beyond its acknowledgement, and a combinator kept beyond its reader:
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>(_: T) {}
+/// shared(linkbuffer::LinkBuffer::new());
+/// ```
+///
+/// ```compile_fail,E0499
+/// let mut buf = linkbuffer::LinkBuffer::new();
+/// let room = buf.book(1).unwrap();
+/// unsafe { buf.book_ack(1) };
+/// room[0].write(7);
+/// ```
+///
+/// ```compile_fail,E0505
+/// use linkbuffer::{LinkBuffer, Reader, ReaderExt};
+/// let mut buf = LinkBuffer::new();
+/// let limited = buf.limit(4);
+/// drop(buf);
+/// assert!(limited.is_empty());
+/// ```
 pub struct LinkBuffer {
     read: ReadHalf,
     write: WriteHalf,

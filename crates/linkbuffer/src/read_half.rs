@@ -69,6 +69,7 @@ impl ReadHalf {
     /// r.skip(sent)?;
     /// # Ok::<(), linkbuffer::Error>(())
     /// ```
+    #[doc(alias = "GetBytes")]
     pub fn fill_io_slices<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
         self.head.refresh();
         let mut walk = self.head.walk();

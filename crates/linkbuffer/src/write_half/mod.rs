@@ -121,6 +121,7 @@ impl WriteHalf {
     ///
     /// [`Error::TooLarge`] if there is no such memory, [`Error::UnfilledPlaceholder`] while one is open,
     /// [`Error::Closed`] after [`end`](WriteHalf::end), [`Error::ReaderGone`] if nobody is left to read.
+    #[doc(alias = "bookAck")]
     pub fn book(&mut self, min: usize) -> Result<&mut [MaybeUninit<u8>]> {
         self.check_flush()?;
         self.room(min.max(1))?;
