@@ -108,7 +108,17 @@ pub(crate) fn queue(inner: &Arc<Inner>) -> bool {
         // ORDERING: pairs with the fence in `take_queued`: either this thread sees that it lost
         // the role, or who took it sees what is queued.
         fence(SeqCst);
-        place.at.keeps_role()
+        if place.at.keeps_role() {
+            return true;
+        }
+        // Whoever took the role may have looked before this was left there, and nobody would take
+        // it out: the connection's descriptor would stay open with it.
+        place.queued.set(false);
+        let mut queued = lock(&seat.shared.queued);
+        if queued.as_ref().is_some_and(|queued| Arc::ptr_eq(queued, inner)) {
+            queued.take();
+        }
+        false
     })
     .unwrap_or(false)
 }

@@ -48,7 +48,10 @@ pub(crate) enum Command {
     /// Run this connection's turn, which is claimed.
     Run(Arc<Inner>),
     /// Give back the block of this connection's input, if it is idle.
-    Tidy(Arc<Inner>),
+    ///
+    /// Weak, since a poller whose role has ended reads no inbox: the descriptor must not stay open
+    /// for that.
+    Tidy(Weak<Inner>),
     /// Stop reading this connection, take it out of the table, and then call this.
     Leave(Arc<Inner>, Box<dyn FnOnce() + Send>),
     /// End every connection once no whole message is left of it, or at once.
@@ -427,6 +430,7 @@ impl Host for Net {
             match command {
                 Command::Run(inner) => core.ready.push_back(inner),
                 Command::Tidy(inner) => {
+                    let Some(inner) = inner.upgrade() else { continue };
                     if inner.is_polled() && inner.lives_at(seat) {
                         // SAFETY: this thread holds the role of the poller whose inbox this is,
                         // which is the one that polls the connection.
@@ -531,7 +535,7 @@ impl Host for Net {
         // SAFETY: with the core, this thread holds the role of this connection's poller.
         let sealed = at.with_core_of(|seat| work.lives_at(seat), |_| unsafe { work.seal_input() });
         if sealed.is_none() && work.is_open() {
-            work.command(Command::Tidy(Arc::clone(work)));
+            work.command(Command::Tidy(Arc::downgrade(work)));
         } else {
             work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
         }
