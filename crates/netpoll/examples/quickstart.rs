@@ -44,9 +44,9 @@ const WARM_UP: Duration = Duration::from_millis(700);
 const STEADY_TIME: Duration = Duration::from_secs(2);
 /// How long the last replies of a phase may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Above this, requests allocate. Below it time does: a thread that is taken off its core in a
-/// handler looks as if it blocked, and having another take over its poller allocates.
-const MOST_ALLOCATIONS: f64 = 0.1;
+/// From here on requests allocate. Below it time does: on a busy machine a thread that is taken off
+/// its core in a handler looks as if it blocked, and having another take over allocates.
+const MOST_ALLOCATIONS: f64 = 1.0;
 
 /// Counts what the whole process asks of the allocator.
 struct Counting;
@@ -315,7 +315,7 @@ fn run() -> Result {
     if steady_requests == 0 {
         return Err("nothing was answered in steady state".into());
     }
-    if per_request > MOST_ALLOCATIONS {
+    if per_request >= MOST_ALLOCATIONS {
         return Err(format!("{per_request:.4} allocations per request in steady state").into());
     }
     Ok(())
