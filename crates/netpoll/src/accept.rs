@@ -91,6 +91,7 @@ impl Acceptor {
         let home = Home { sched: Arc::clone(sched), seat };
         let conn = connection(fd, Some(peer), is_tcp, &self.options, home);
         conn.inner().enter_table()?;
+        sched.host.catch_up(conn.inner());
         Ok((self.start)(conn))
     }
 }

@@ -1,8 +1,8 @@
 //! Event loops: what serves, attaches, dials and shuts down.
 
-use std::{fmt, io, sync::Arc, thread, time::Duration};
+use std::{fmt, sync::Arc, thread, time::Duration};
 
-use poller::{Interest, sys};
+use poller::sys;
 use thiserror::Error;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     current,
     dialer::Dialer,
     net::{Listener, SocketOptions},
-    net_host::{Command, Entry, Net},
+    net_host::{Command, Net},
     sched::{Mode, Scheduler, watchdog},
     service::Service,
     watch::Rules,
@@ -89,7 +89,8 @@ impl EventLoop {
     /// ([`Error::Closed`](crate::Error::Closed)).
     pub fn serve<S: Service>(&self, listener: Listener, service: S) -> crate::Result<()> {
         self.listen(listener, service)?;
-        self.owner.sched.host.wait_stopped(None);
+        current::before_wait()?;
+        self.owner.sched.host.wait_forced();
         Ok(())
     }
 
@@ -108,21 +109,7 @@ impl EventLoop {
         listener.set_options(&options.socket)?;
         let acceptor = Arc::new(Acceptor::new(listener, service, options));
         let seat = sched.host.next_seat(sched);
-        let token = seat
-            .shared
-            .slots
-            .insert(Entry::Listener(Arc::clone(&acceptor)))
-            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        sched.host.add_listener(&seat, token, &acceptor);
-        let registered = seat.shared.poller.register(&acceptor.listener, token, Interest::READABLE);
-        if let Err(error) = registered {
-            seat.shared.slots.remove(token);
-            return Err(error.into());
-        }
-        if sched.host.is_draining() {
-            sched.host.remove_listeners();
-        }
-        Ok(())
+        sched.host.add_listener(&seat, &acceptor)
     }
 
     /// Hands `conn` to this loop, which runs the callbacks of `service` for it, from `on_connect`
@@ -145,6 +132,7 @@ impl EventLoop {
             let inner = moved;
             inner.move_to(home);
             let entered = inner.enter_table();
+            inner.home().sched.host.catch_up(&inner);
             let inner = accept::serve(conn, service, Some(state));
             if let Err(error) = entered {
                 inner.give_up(error.into());

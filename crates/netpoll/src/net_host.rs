@@ -4,13 +4,14 @@
 
 use std::{
     collections::VecDeque,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
 use poller::{
-    Batch, Event, Events, Poller, Slots, Token, Waker,
+    Batch, Event, Events, Interest, Poller, Slots, Token, Waker,
     sys::{self, AcceptFailure, ThreadClock},
 };
 
@@ -130,8 +131,12 @@ pub(crate) struct Net {
     /// Connections that a service's callbacks run for.
     served: AtomicUsize,
     draining: AtomicBool,
+    /// And the listeners are gone: the roles may end.
+    closed: AtomicBool,
+    /// And not only what has nothing left to handle.
+    forced: AtomicBool,
     next_seat: AtomicUsize,
-    /// Set once nothing is served any more, or closing was forced.
+    /// Set once every role has ended.
     stopped: std::sync::Mutex<bool>,
     changed: Condvar,
     listeners: std::sync::Mutex<Vec<Registered>>,
@@ -162,6 +167,8 @@ impl Net {
             sched: OnceLock::new(),
             served: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            forced: AtomicBool::new(false),
             next_seat: AtomicUsize::new(0),
             stopped: std::sync::Mutex::new(false),
             changed: Condvar::new(),
@@ -213,21 +220,35 @@ impl Net {
 
     // ---- listeners ---------------------------------------------------------------------------
 
+    /// Has `seat` accept from a listener.
     pub(crate) fn add_listener(
         &self,
         seat: &Arc<Seat<Self>>,
-        token: Token,
         acceptor: &Arc<Acceptor>,
-    ) {
+    ) -> linkbuffer::Result<()> {
+        // Under the lock of `remove_listeners`: no listener is left behind by a drain.
+        let mut listeners = lock_std(&self.listeners);
+        if self.is_draining() {
+            return Err(linkbuffer::Error::Closed);
+        }
+        let slots = &seat.shared.slots;
+        let token = slots
+            .insert(Entry::Listener(Arc::clone(acceptor)))
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let registered = seat.shared.poller.register(&acceptor.listener, token, Interest::READABLE);
+        if let Err(error) = registered {
+            slots.remove(token);
+            return Err(error.into());
+        }
         let acceptor = Arc::downgrade(acceptor);
-        let registered = Registered { seat: Arc::downgrade(seat), token, acceptor };
-        lock_std(&self.listeners).push(registered);
+        listeners.push(Registered { seat: Arc::downgrade(seat), token, acceptor });
+        Ok(())
     }
 
     /// Accepts no more. The listeners close as soon as their pollers let go of them.
     pub(crate) fn remove_listeners(&self) {
-        let listeners = std::mem::take(&mut *lock_std(&self.listeners));
-        for Registered { seat, token, acceptor } in listeners {
+        // The lock is held throughout: who finds the list empty finds the listeners removed.
+        for Registered { seat, token, acceptor } in lock_std(&self.listeners).drain(..) {
             let Some(seat) = seat.upgrade() else { continue };
             if let Some(acceptor) = acceptor.upgrade() {
                 // It fails only where the listener was never registered.
@@ -255,11 +276,25 @@ impl Net {
 
     /// One fewer.
     pub(crate) fn left(&self) {
-        // ORDERING: AcqRel: who takes the count to zero comes after all others; the fence as in `join`.
+        // ORDERING: AcqRel: who takes the count to zero comes after all others; the fence pairs with
+        // the one in `drain` behind `closed`: of the last to leave and who closes the listeners, at
+        // least one sees the other.
         let last = self.served.fetch_sub(1, AcqRel) == 1;
         fence(SeqCst);
-        if last && self.draining.load(Acquire) {
-            self.stop();
+        if last && self.closed.load(Acquire) {
+            self.end();
+        }
+    }
+
+    /// Tells a connection that has just entered a table what it may have missed.
+    pub(crate) fn catch_up(&self, inner: &Inner) {
+        // ORDERING: pairs with the fence in `drain`: either this sees the flags, or the driver
+        // that drains its table sees the connection.
+        fence(SeqCst);
+        if self.forced.load(Relaxed) {
+            inner.shared.life.ask_to_close();
+        } else if self.draining.load(Relaxed) {
+            inner.shared.life.drain();
         }
     }
 
@@ -275,27 +310,46 @@ impl Net {
 
     /// Nothing new is served from here on; what is there ends when it has nothing left to handle.
     pub(crate) fn drain(&self, sched: &Scheduler<Self>, at_once: bool) {
-        // ORDERING: the fence pairs with those in `join` and `left`.
+        // ORDERING: the fence pairs with those in `join` and `catch_up`.
         self.draining.store(true, Release);
+        if at_once {
+            self.forced.store(true, Release);
+        }
         fence(SeqCst);
         self.remove_listeners();
         for seat in sched.seats() {
             seat.send(self, Command::Drain { at_once });
         }
-        if self.served() == 0 || at_once {
-            self.stop();
+        // ORDERING: the fence pairs with the one in `left`.
+        self.closed.store(true, Release);
+        fence(SeqCst);
+        if self.served() == 0 {
+            self.end();
+        }
+        if at_once {
+            // Who serves need not wait for handlers that do not return.
+            let _stopped = lock_std(&self.stopped);
+            self.changed.notify_all();
         }
     }
 
-    fn stop(&self) {
-        *lock_std(&self.stopped) = true;
-        self.changed.notify_all();
+    /// Lets the roles end, which they do when nothing is served.
+    fn end(&self) {
         if let Some(sched) = self.sched.get().and_then(Weak::upgrade) {
             sched.end();
         }
     }
 
-    /// Waits until nothing is served any more after a drain. False: not by the deadline.
+    /// Waits until closing is forced, or all has ended.
+    pub(crate) fn wait_forced(&self) {
+        let mut stopped = lock_std(&self.stopped);
+        while !*stopped && !self.forced.load(Acquire) {
+            stopped = self.changed.wait(stopped).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    /// Waits until nothing is served any more after a drain, and every role has ended. False: not
+    /// by the deadline.
     pub(crate) fn wait_stopped(&self, deadline: Option<Instant>) -> bool {
         let mut stopped = lock_std(&self.stopped);
         while !*stopped {
@@ -350,7 +404,8 @@ impl Net {
         if fill != Fill::Nothing && inner.turn.claim() {
             return Step::Run(inner);
         }
-        if gone && inner.is_served() && inner.shared.life.is_opened() {
+        // Whoever runs callbacks now is told; what runs later asks `is_active`.
+        if gone && inner.is_served() && inner.shared.life.is_opened() && inner.turn.is_taken() {
             return Step::Aside(inner);
         }
         Step::Again
@@ -451,7 +506,8 @@ impl Host for Net {
     }
 
     fn finished(&self, core: &Core) -> bool {
-        core.ready.is_empty()
+        // A connection that is served may still need its poller, at least to be closed.
+        core.ready.is_empty() && self.served() == 0
     }
 
     fn has_leftovers(&self, core: &Core) -> bool {
@@ -483,6 +539,33 @@ impl Host for Net {
                 rests
             });
         }
+    }
+
+    fn ending(&self, _: &Arc<Seat<Self>>, core: &mut Core) {
+        for entry in core.batch.iter() {
+            let Entry::Connection(inner) = entry else { continue };
+            if let Some(inner) = inner.upgrade() {
+                // One that was taken out of the loop: from here on its reader reads for itself.
+                inner.let_go();
+            }
+        }
+        // What was removed goes now: listeners close.
+        core.batch.end();
+    }
+
+    fn too_late(&self, commands: Vec<Command>) {
+        for command in commands {
+            // Nothing is served here any more, so the others have nothing to do.
+            if let Command::Leave(inner, then) = command {
+                inner.deregister();
+                then();
+            }
+        }
+    }
+
+    fn ended(&self) {
+        *lock_std(&self.stopped) = true;
+        self.changed.notify_all();
     }
 
     fn wake(&self, seat: &Seat<Self>) {
@@ -524,7 +607,10 @@ impl Host for Net {
     fn aside(&self, work: &Arc<Inner>) {
         let Some(callback) = work.on_disconnect() else { return };
         let handle = work.handle();
-        let _ = catch_unwind(AssertUnwindSafe(|| callback(&handle)));
+        // It is user code like any other: a wait in it passes the role on.
+        current::running(work, || {
+            let _ = catch_unwind(AssertUnwindSafe(|| callback(&handle)));
+        });
     }
 
     fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {

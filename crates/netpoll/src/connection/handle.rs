@@ -236,6 +236,7 @@ impl Handle {
     pub fn pause_read(&self) {
         if let Some(inner) = self.shared.inner() {
             let _ = inner.flow.pause_by_hand(true);
+            inner.wake_all();
         }
     }
 

@@ -198,6 +198,7 @@ impl Inner {
         // ORDERING: an address to compare with; the turn or the command that follows publishes.
         self.seat.store(Arc::as_ptr(&home.seat).cast_mut(), Relaxed);
         *lock(&self.home) = (home, None);
+        self.shared.life.stop_draining();
         self.polled.store(false, Release);
     }
 
@@ -254,6 +255,13 @@ impl Inner {
     pub(crate) fn is_polled(&self) -> bool {
         // ORDERING: pairs with the stores in `set_polled` and `move_to`.
         self.polled.load(Acquire)
+    }
+
+    /// The poller's driver will never read again: whoever waits does it for itself.
+    pub(crate) fn let_go(&self) {
+        // ORDERING: release, for the reader that becomes the owner of the input.
+        self.polled.store(false, Release);
+        self.wake_all();
     }
 
     /// Asks the kernel to report this socket to its poller.
@@ -384,8 +392,8 @@ impl Inner {
             self.fail(&error);
         }
         input.buf.end();
+        // Not hung up yet: the kernel's event for that tells who runs callbacks.
         self.shared.life.end();
-        self.shared.life.hang_up();
     }
 
     /// Gives the input's block back while it is empty: an idle connection holds none.
@@ -413,13 +421,19 @@ impl Inner {
         mut done: impl FnMut() -> Option<T>,
     ) -> Result<T> {
         let started = sys::now();
+        let deadline = || self.shared.read_deadline(started);
         if self.is_polled() {
             if self.flow.raise(want) {
                 self.rearm();
             }
-            let deadline = || self.shared.read_deadline(started);
-            return wait::park_until(&self.readable, want, deadline, done)
-                .ok_or(Error::ReadTimeout);
+            // `None`: nobody polls it any more.
+            let parked = wait::park_until(&self.readable, want, deadline, || match done() {
+                None if !self.is_polled() => Some(None),
+                done => done.map(Some),
+            });
+            if let Some(result) = parked.ok_or(Error::ReadTimeout)? {
+                return Ok(result);
+            }
         }
         loop {
             // The pause of an unpolled connection is its reader's own.
@@ -427,15 +441,37 @@ impl Inner {
             // SAFETY: nobody polls this connection, and the caller is its one reader.
             unsafe { self.fill(usize::MAX, true) };
             if let Some(result) = done() {
+                self.flow.restore();
                 return Ok(result);
             }
-            let deadline = self.shared.read_deadline(started);
-            if deadline.is_some_and(|deadline| sys::now() >= deadline) {
-                return Err(Error::ReadTimeout);
+            let by_hand = self.flow.is_paused_by_hand();
+            // A socket that is not to be read is not to wake us either.
+            let interest =
+                if by_hand { Interest::NONE } else { Interest::READABLE | Interest::RDHUP };
+            // Looked at again once the waker is in place: whoever changes something wakes it.
+            let mut result = None;
+            let stale = || {
+                result = done();
+                result.is_some() || by_hand != self.flow.is_paused_by_hand()
+            };
+            let in_time = wait::poll_until(self.fd(), interest, &self.readable, deadline, stale)?;
+            if let Some(result) = result {
+                return Ok(result);
             }
-            let interest = Interest::READABLE | Interest::RDHUP;
-            let closing = || self.shared.life.is_closing();
-            wait::poll_until(self.fd(), interest, &self.readable, deadline, closing)?;
+            if !in_time {
+                // What has come by the deadline counts.
+                // SAFETY: as above.
+                unsafe { self.fill(usize::MAX, true) };
+                return done().ok_or(Error::ReadTimeout);
+            }
+        }
+    }
+
+    /// Not waiting: reads what is there, where that is the reader's own business.
+    pub(crate) fn read_now(&self) {
+        if !self.is_polled() {
+            // SAFETY: nobody polls this connection, and the caller is its one reader.
+            unsafe { self.fill(self.options.read_budget, true) };
         }
     }
 
@@ -577,12 +613,18 @@ impl Inner {
         let done = || {
             if self.sent.load(Acquire) >= target { Some(Ok(())) } else { check().err().map(Err) }
         };
-        let outcome = if self.is_polled() {
-            wait::park_until(&self.drained, want, deadline, done)
-        } else {
-            self.wait_sent_unpolled(deadline, done)?
-        };
-        outcome.unwrap_or_else(|| {
+        let mut outcome = None;
+        if self.is_polled() {
+            // `None` inside: nobody polls it any more.
+            outcome = wait::park_until(&self.drained, want, &deadline, || match done() {
+                None if !self.is_polled() => Some(None),
+                done => done.map(Some),
+            });
+        }
+        if !self.is_polled() && !matches!(outcome, Some(Some(_))) {
+            outcome = self.wait_sent_unpolled(deadline, done)?.map(Some);
+        }
+        outcome.flatten().unwrap_or_else(|| {
             // Half a message may be on the wire: nothing sensible can follow it.
             self.shared.life.break_down();
             Err(Error::WriteTimeout)
@@ -599,13 +641,21 @@ impl Inner {
             if let Some(result) = done() {
                 return Ok(Some(result));
             }
-            let deadline = deadline();
-            if deadline.is_some_and(|deadline| sys::now() >= deadline) {
-                return Ok(None);
-            }
-            let closing = || self.shared.life.is_closing();
             let interest = Interest::WRITABLE;
-            wait::poll_until(self.fd(), interest, &self.drained, deadline, closing)?;
+            // Looked at again once the waker is in place.
+            let mut result = None;
+            let stale = || {
+                result = done();
+                result.is_some()
+            };
+            let in_time = wait::poll_until(self.fd(), interest, &self.drained, &deadline, stale)?;
+            if result.is_some() {
+                return Ok(result);
+            }
+            if !in_time {
+                self.push();
+                return Ok(done());
+            }
         }
     }
 

@@ -238,7 +238,12 @@ impl Reader for ReadHalf {
             return Err(Error::BeyondMessage { requested: n, available: self.left.get() });
         }
         if self.look(n)?.is_none() {
-            return Ok(None);
+            if self.live {
+                self.inner.read_now();
+            }
+            if self.look(n)?.is_none() {
+                return Ok(None);
+            }
         }
         self.next(n).map(Some)
     }

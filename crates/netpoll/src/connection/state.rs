@@ -3,7 +3,7 @@
 //! | bit | meaning | set by |
 //! |---|---|---|
 //! | OPENED | `on_connect` has finished, or there is none | the turn's owner |
-//! | HUNG_UP | the kernel says that the peer hung up or ended its stream; bytes may still come | the driver |
+//! | HUNG_UP | an event said that the peer hung up or ended its stream; bytes may still come | the driver |
 //! | ENDED | the end of the stream was read: what is buffered is all there is | who reads the socket |
 //! | BROKEN | the socket failed, or a write timed out: nothing more can be sent | who met it |
 //! | WRITE_SHUT | our half of the stream is ended | the writer, or a handle |
@@ -11,7 +11,8 @@
 //! | DRAINING | the loop shuts down: closed once no whole message is left | the loop |
 //! | CLOSED | it is: the last callback has run | once |
 //!
-//! Bits are only ever set. Who needs to be the one that set a bit uses the returned `bool`.
+//! Bits are only ever set, but for DRAINING, which belongs to the loop and stays behind where the
+//! connection goes to another. Who needs to be the one that set a bit uses the returned `bool`.
 
 use crate::sync::atomic::{
     AtomicU32,
@@ -74,6 +75,11 @@ impl Life {
 
     pub(crate) fn drain(&self) -> bool {
         self.set(DRAINING)
+    }
+
+    /// It goes to another loop.
+    pub(crate) fn stop_draining(&self) {
+        self.0.fetch_and(!DRAINING, AcqRel);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -88,9 +88,9 @@ pub(crate) fn park_until<T>(
     })
 }
 
-/// Waits in `ppoll` until `fd` is ready for `interest`, `slot` is notified, or the deadline is
-/// past, whichever is first. The caller looks for itself which it was; `skip` is asked once after
-/// registering, and true ends the wait at once.
+/// Waits in `ppoll` until `fd` is ready for `interest`, or `slot` is notified; the caller looks for
+/// itself which it was. `skip` is asked once after registering, and true ends the wait at once.
+/// False: the deadline, which is looked at after registering too, is past.
 ///
 /// # Errors
 ///
@@ -99,30 +99,34 @@ pub(crate) fn poll_until(
     fd: BorrowedFd<'_>,
     interest: Interest,
     slot: &Slot,
-    deadline: Option<Instant>,
+    deadline: impl Fn() -> Option<Instant>,
     skip: impl FnOnce() -> bool,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     POLLING.with(|cell| {
         let mut cell = cell.borrow_mut();
         if cell.is_none() {
             let signal = Arc::new(Signal(EventFd::new()?));
             *cell = Some((Arc::clone(&signal), Waker::from(signal)));
         }
-        let Some((signal, waker)) = &*cell else { return Ok(()) };
+        let Some((signal, waker)) = &*cell else { return Ok(true) };
         slot.register(1, waker);
+        let left = deadline().map(|deadline| deadline.saturating_duration_since(sys::now()));
         let result = if skip() {
-            Ok(0)
+            Ok(true)
+        } else if left.is_some_and(|left| left.is_zero()) {
+            Ok(false)
         } else {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(sys::now()));
             let mut fds =
                 [PollFd::new(fd, interest), PollFd::new(signal.0.as_fd(), Interest::READABLE)];
             let result = sys::ppoll(&mut fds, left);
             if fds[1].is_ready() {
-                signal.0.clear()?;
+                // It cannot fail: what is readable can be read.
+                let _ = signal.0.clear();
             }
-            result
+            // Whether time ran out is for the next look.
+            result.map(|_| true)
         };
         slot.clear();
-        result.map(drop)
+        result
     })
 }

@@ -126,6 +126,11 @@ impl Flow {
         !pause && self.resume()
     }
 
+    /// Whether reading stands still because the user asked for it.
+    pub fn is_paused_by_hand(&self) -> bool {
+        self.by_hand.load(Acquire)
+    }
+
     /// Whether reading stands still.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Relaxed) || self.by_hand.load(Relaxed)

@@ -33,14 +33,15 @@ use std::{cell::Cell, fmt, sync::Arc};
 
 use self::{
     places::Places,
-    role::{Hold, Role},
+    role::{Hold, Role, State},
     turn::Turn,
 };
 use crate::sync::{
     Counter, Mutex,
     atomic::{
         AtomicBool, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+        fence,
     },
     cell::UnsafeCell,
     lock,
@@ -96,6 +97,16 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn has_leftovers(&self, core: &Self::Core) -> bool;
     /// ASLEEP: waits in the kernel for events, or only looks.
     fn poll(&self, seat: &Arc<Seat<Self>>, core: &mut Self::Core, block: bool);
+    /// DRIVING, for the last time: this role ends, and nobody touches the core again.
+    fn ending(&self, seat: &Arc<Seat<Self>>, core: &mut Self::Core) {
+        let _ = (seat, core);
+    }
+    /// Commands that nobody will receive, since the role has ended. Any thread, once each.
+    fn too_late(&self, commands: Vec<Self::Command>) {
+        drop(commands);
+    }
+    /// The last role has ended.
+    fn ended(&self) {}
     /// Wakes the poller out of the kernel.
     fn wake(&self, seat: &Seat<Self>);
     /// Brings a thread to `Scheduler::drive` for this seat.
@@ -160,6 +171,19 @@ impl<H: Host> Seat<H> {
     pub fn send(&self, host: &H, command: H::Command) {
         lock(&self.inbox).push(command);
         self.call(host);
+        // The fence in `call` pairs with the one behind `Role::end`: one of the two threads sees
+        // that the command would stay.
+        if self.role.look().state() == State::Ended {
+            self.clear_out(host);
+        }
+    }
+
+    /// The role has ended: what was left in the inbox is for nobody.
+    fn clear_out(&self, host: &H) {
+        let commands = std::mem::take(&mut *lock(&self.inbox));
+        if !commands.is_empty() {
+            host.too_late(commands);
+        }
     }
 
     /// Makes whoever drives look at its inbox, and at whether the scheduler is ending.
@@ -352,9 +376,15 @@ impl<H: Host> Scheduler<H> {
         });
         // ORDERING: pairs with the release in `call`: whoever called since is answered first.
         if finished && self.is_ending() && !seat.called.load(Acquire) {
+            // SAFETY: as above.
+            seat.core.with_mut(|core| self.host.ending(&seat, unsafe { &mut *core }));
             seat.role.end(hold);
+            // ORDERING: see `Seat::send`.
+            fence(SeqCst);
+            seat.clear_out(&self.host);
             if self.live.fetch_sub(1, AcqRel) == 1 {
                 self.dog.rouse();
+                self.host.ended();
             }
             return;
         }
