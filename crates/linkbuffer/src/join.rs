@@ -92,6 +92,7 @@ impl Join {
             // SAFETY: the block is ours.
             unsafe {
                 let part = block.part();
+                // ORDERING: Relaxed, only this reader ever looks at it.
                 block.as_ref().next.store(self.block.get(), crate::sync::atomic::Ordering::Relaxed);
                 self.size.set(part.cap);
                 place = (part.data, part.cap);

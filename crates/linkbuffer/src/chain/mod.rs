@@ -31,14 +31,19 @@
 //!   second one frees the rest and the shared state. Until then a writer whose reader is gone frees what the
 //!   reader left.
 
+mod walk;
+mod whole;
+
 use std::cell::Cell;
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
-use crate::node::{Node, NodeExt, NodePtr, Piece};
+use crate::node::{Node, NodeExt, NodePtr};
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{UnsafeCell, planted};
 use crate::{Result, mem};
+
+pub(crate) use self::walk::Walk;
 
 /// Bits of `gone`.
 const ENDED: usize = 1;
@@ -646,163 +651,5 @@ unsafe fn extent(node: NodePtr, at: *const u8, known: usize) -> (Option<NodePtr>
                 (Some(next), known.min(node.len() - used))
             }
         }
-    }
-}
-
-/// Goes over readable bytes without consuming them.
-#[derive(Clone, Copy)]
-pub(crate) struct Walk {
-    node: *mut Node,
-    at: *const u8,
-    left: usize,
-}
-
-// SAFETY: two addresses and a count. They are followed by `next` alone, whose contract says when,
-// and what they point to moves between threads with the reader that they came from (see `Head`).
-unsafe impl Send for Walk {}
-
-impl Walk {
-    /// A walk that ends at once.
-    pub(crate) const NOWHERE: Walk = Walk { node: ptr::null_mut(), at: ptr::null(), left: 0 };
-
-    /// Ends the walk here, until it is extended.
-    pub(crate) fn stop(&mut self) {
-        self.left = 0;
-    }
-
-    /// Lets the walk go on over `more` bytes, which are readable.
-    pub(crate) fn extend(&mut self, more: usize) {
-        self.left += more;
-    }
-
-    /// At most `limit` of the next bytes that lie together, and their node.
-    ///
-    /// # Safety
-    ///
-    /// The reader that this walk came from has not released since.
-    #[inline]
-    pub(crate) unsafe fn next(&mut self, limit: usize) -> Option<(NodePtr, *const u8, usize)> {
-        if limit == 0 || self.left == 0 {
-            return None;
-        }
-        loop {
-            let node = NonNull::new(self.node)?;
-            // SAFETY: what the reader has not released is alive, and flushed as far as `left`.
-            unsafe {
-                let (next, len) = extent(node, self.at, self.left);
-                let len = len.min(limit);
-                if len > 0 {
-                    let at = self.at;
-                    self.at = at.add(len);
-                    self.left -= len;
-                    node.will_read(at, len);
-                    return Some((node, at, len));
-                }
-                let next = next.expect("C3: what is flushed is linked");
-                self.node = next.as_ptr();
-                self.at = next.data();
-            }
-        }
-    }
-
-    /// The next `n` bytes as pieces that keep themselves.
-    ///
-    /// # Safety
-    ///
-    /// As for `next`.
-    pub(crate) unsafe fn pieces(mut self, mut n: usize) -> impl Iterator<Item = Piece> {
-        std::iter::from_fn(move || {
-            // SAFETY: the caller's promise; what can be reached is held by the chain.
-            unsafe {
-                let (node, at, len) = self.next(n)?;
-                n -= len;
-                Some(Piece::new(node, at, len))
-            }
-        })
-    }
-}
-
-/// Both ends, owned at once.
-impl Head {
-    pub(crate) fn is_other_end_of(&self, tail: &Tail) -> bool {
-        self.link == tail.link
-    }
-
-    /// Starts the last block again from its beginning, if nothing in it is in use, so that a buffer in a
-    /// loop stays in the same few cache lines. The caller owns the other end, `tail`, which has nothing
-    /// pending.
-    pub(crate) fn rewind(&mut self, tail: &Tail) -> bool {
-        debug_assert!(self.link == tail.link);
-        let Some(last) = NonNull::new(tail.last) else { return false };
-        if tail.sealed || self.released != tail.flushed {
-            return false;
-        }
-        // SAFETY: the chain's hold on the last node is ours, and both ends too; nobody else keeps it.
-        unsafe {
-            if !last.is_sole_block() {
-                return false;
-            }
-            self.place(last.data());
-        }
-        true
-    }
-
-    /// Takes the unreleased chain apart: the readable bytes begin in the returned node, whose part is cut to
-    /// them. Null if there is no last node. Frees what was consumed.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns `tail` too, has closed its last node, and drops both with `forget`.
-    pub(crate) unsafe fn take_all(&self, tail: &mut Tail) -> (*mut Node, usize) {
-        debug_assert!(self.link == tail.link);
-        let has_last = tail.unseal();
-        let readable = self.refresh();
-        // SAFETY: everything is ours.
-        unsafe {
-            if readable > 0 {
-                self.run();
-            } else if !has_last {
-                return (ptr::null_mut(), 0);
-            }
-            if readable == 0 && self.drained.get() {
-                // `cur` may be gone; what there is begins behind the last published byte.
-                let last = NonNull::new_unchecked(tail.last);
-                cut(last, last.part().firm);
-                return (tail.last, 0);
-            }
-            free_from(self.first.get(), self.cur.get());
-            let cur = NonNull::new_unchecked(self.cur.get());
-            cut(cur, self.at.get() as usize - cur.data() as usize);
-            (cur.as_ptr(), readable)
-        }
-    }
-
-    /// Ends a chain whose nodes were all taken.
-    ///
-    /// # Safety
-    ///
-    /// The nodes have a new owner.
-    pub(crate) unsafe fn forget(self, tail: Tail) {
-        debug_assert!(self.link == tail.link);
-        // SAFETY: both ends are here, and neither frees it any more.
-        unsafe { self.link.free() };
-        std::mem::forget((self, tail));
-    }
-}
-
-/// Drops the first `n` bytes of a node.
-///
-/// # Safety
-///
-/// The node is the caller's alone.
-unsafe fn cut(node: NodePtr, n: usize) {
-    // SAFETY: the caller's promise; `n` is not more than `len`.
-    unsafe {
-        let mut part = node.part();
-        part.data = part.data.add(n);
-        part.len -= n;
-        part.cap -= n;
-        part.firm = part.firm.saturating_sub(n);
-        node.set_part(part);
     }
 }

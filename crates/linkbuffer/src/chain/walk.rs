@@ -1,0 +1,79 @@
+//! Going over what is readable, for everything that looks at more than one block.
+
+use std::ptr::{self, NonNull};
+
+use super::extent;
+use crate::node::{Node, NodeExt, NodePtr, Piece};
+
+/// Goes over readable bytes without consuming them.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk {
+    pub(super) node: *mut Node,
+    pub(super) at: *const u8,
+    pub(super) left: usize,
+}
+
+// SAFETY: two addresses and a count. They are followed by `next` alone, whose contract says when,
+// and what they point to moves between threads with the reader that they came from (see `Head`).
+unsafe impl Send for Walk {}
+
+impl Walk {
+    /// A walk that ends at once.
+    pub(crate) const NOWHERE: Walk = Walk { node: ptr::null_mut(), at: ptr::null(), left: 0 };
+
+    /// Ends the walk here, until it is extended.
+    pub(crate) fn stop(&mut self) {
+        self.left = 0;
+    }
+
+    /// Lets the walk go on over `more` bytes, which are readable.
+    pub(crate) fn extend(&mut self, more: usize) {
+        self.left += more;
+    }
+
+    /// At most `limit` of the next bytes that lie together, and their node.
+    ///
+    /// # Safety
+    ///
+    /// The reader that this walk came from has not released since.
+    #[inline]
+    pub(crate) unsafe fn next(&mut self, limit: usize) -> Option<(NodePtr, *const u8, usize)> {
+        if limit == 0 || self.left == 0 {
+            return None;
+        }
+        loop {
+            let node = NonNull::new(self.node)?;
+            // SAFETY: what the reader has not released is alive, and flushed as far as `left`.
+            unsafe {
+                let (next, len) = extent(node, self.at, self.left);
+                let len = len.min(limit);
+                if len > 0 {
+                    let at = self.at;
+                    self.at = at.add(len);
+                    self.left -= len;
+                    node.will_read(at, len);
+                    return Some((node, at, len));
+                }
+                let next = next.expect("C3: what is flushed is linked");
+                self.node = next.as_ptr();
+                self.at = next.data();
+            }
+        }
+    }
+
+    /// The next `n` bytes as pieces that keep themselves.
+    ///
+    /// # Safety
+    ///
+    /// As for `next`.
+    pub(crate) unsafe fn pieces(mut self, mut n: usize) -> impl Iterator<Item = Piece> {
+        std::iter::from_fn(move || {
+            // SAFETY: the caller's promise; what can be reached is held by the chain.
+            unsafe {
+                let (node, at, len) = self.next(n)?;
+                n -= len;
+                Some(Piece::new(node, at, len))
+            }
+        })
+    }
+}
