@@ -287,6 +287,12 @@ impl Tail {
         if self.sealed || self.last.is_null() || position == 0 {
             return;
         }
+        if self.occupied() == 0 {
+            let last = std::mem::replace(&mut self.last, ptr::null_mut());
+            // SAFETY: the reader is drained, so the node is ours (C4): nothing need be agreed upon.
+            unsafe { free_from(last, ptr::null_mut()) };
+            return;
+        }
         let shared = self.link.shared();
         // ORDERING: Release pairs with the compare-exchange in `Head::release`, which frees the node.
         shared.sealed.store(position, Ordering::Release);

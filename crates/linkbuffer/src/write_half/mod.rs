@@ -282,7 +282,13 @@ impl WriteHalf {
             }
         }
         let node = Node::block(n.max(self.block_room))?;
-        self.attach(node);
+        if self.node.is_null() {
+            // Nothing is kept from before (`take_back`), so there is nothing to close or to set aside.
+            self.first = node.as_ptr();
+            self.set_node(node.as_ptr());
+        } else {
+            self.attach(node);
+        }
         Ok(())
     }
 

@@ -67,9 +67,9 @@ impl WriteHalf {
         if inner.queues() && current::queue(inner) {
             return Ok(n);
         }
+        inner.push();
         // All of it leaves now: the block goes back as soon as it is sent.
         self.buf.seal();
-        inner.push();
         if inner.unsent() > 0 {
             inner.check_writable()?;
             current::before_wait()?;
