@@ -21,7 +21,7 @@ pub(crate) struct Flags {
     /// How many rounds, fixed beforehand [default: 20, or 6 with --quick].
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
-    /// How long each run is measured, in milliseconds [default: 400, or 200 with --quick].
+    /// How long each run is measured, in milliseconds [default: 400, or 150 with --quick].
     #[arg(long, value_name = "MS")]
     pub(crate) slice_ms: Option<u64>,
     /// How long each run warms up before, in milliseconds [default: 100, or 50 with --quick].

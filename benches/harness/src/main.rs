@@ -164,7 +164,7 @@ fn judge(flags: &Flags, report: &Report) -> Result<()> {
 
 fn settings(flags: &Flags) -> Settings {
     let (rounds, slice, warm) = match (flags.self_check, flags.quick) {
-        (false, true) => (6, 200, 50),
+        (false, true) => (6, 150, 50),
         _ => (20, 400, 100),
     };
     Settings {
