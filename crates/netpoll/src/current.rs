@@ -124,11 +124,15 @@ pub(crate) fn queue(inner: &Arc<Inner>) -> bool {
 }
 
 /// The run of messages is over, and nothing is queued any more.
-pub(crate) fn nothing_queued() {
+pub(crate) fn nothing_queued(inner: &Arc<Inner>) {
     with(|place| {
         if place.queued.take() {
             if let Some(seat) = place.at.seat() {
-                lock(&seat.shared.queued).take();
+                // Where the role was lost unnoticed, another handler's may be there by now.
+                let mut queued = lock(&seat.shared.queued);
+                if queued.as_ref().is_some_and(|queued| Arc::ptr_eq(queued, inner)) {
+                    queued.take();
+                }
             }
         }
     });

@@ -92,7 +92,11 @@ impl Core {
         // SAFETY: the core is lent to the holder of the role, and the caller has checked that it
         // is the core of this connection's poller. An unpolled connection has no such core.
         if inner.is_polled() && unsafe { inner.fill(self.read_budget, false) } == Fill::More {
-            self.again.push(inner.token());
+            // A handler that reads a long stream comes here often.
+            let token = inner.token();
+            if self.again.last() != Some(&token) {
+                self.again.push(token);
+            }
         }
     }
 }
@@ -594,6 +598,9 @@ impl Host for Net {
             let Some(mut session) = work.with_session(Option::take) else { return Outcome::Over };
             let outcome = session.step(work);
             if outcome == Outcome::Over {
+                // Taken with replies in the queue, or closed: they leave now, if they can.
+                work.send_queued();
+                current::nothing_queued(work);
                 // What the user's service kept is dropped here, in the handler state. The turn,
                 // and with it the place, may belong to somebody else by now.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
@@ -615,7 +622,7 @@ impl Host for Net {
 
     fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {
         work.send_queued();
-        current::nothing_queued();
+        current::nothing_queued(work);
         // Blocks go back behind each request, so that the next one, of whatever connection, finds
         // them in the CPU's cache.
         // SAFETY: with the core, this thread holds the role of this connection's poller.
@@ -634,15 +641,15 @@ impl Host for Net {
             let task = Arc::clone(&work);
             if pool.try_go(move || sched.run_apart(task)).is_err() {
                 // The user's pool is full or closed. The connection cannot be served; its turn
-                // is run here for its last callbacks only.
+                // is run here for its last callbacks only, which may wait like any others.
                 work.give_up("the pool of the event loop's handlers refused a task".into());
-                at.sched.run_apart(work);
+                at.run(work);
             }
             return;
         }
         // What was queued must not wait for the other connections.
         work.send_queued();
-        current::nothing_queued();
+        current::nothing_queued(&work);
         let here = at.with_core_of(
             |seat| work.lives_at(seat),
             |core| core.ready.push_back(Arc::clone(&work)),

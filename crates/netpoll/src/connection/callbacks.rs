@@ -107,7 +107,11 @@ impl<S: Service> Served<S> {
         let unread = reader.len();
         let frame = match unread {
             0 => Ok(Frame::Wait(1)),
-            n if n == self.declined => Ok(Frame::Wait(n + 1)),
+            n if n == self.declined => {
+                // Not asked again before there is more; and the limit is not raised for a handler
+                // that does not read.
+                return if ended { self.end(inner) } else { Outcome::Nothing };
+            }
             _ => match contain(|| Ok(self.service.frame(&Buffered::new(reader)))) {
                 Ok(frame) => frame,
                 Err(panic) => {
@@ -134,8 +138,8 @@ impl<S: Service> Served<S> {
                 if ended {
                     return self.end(inner);
                 }
-                if n > inner.flow.limit() && inner.flow.raise(n) {
-                    inner.rearm();
+                if n > inner.flow.limit() {
+                    inner.raise(n);
                 }
                 Outcome::Nothing
             }

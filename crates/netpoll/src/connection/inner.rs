@@ -119,6 +119,8 @@ pub(crate) struct Inner {
     flushed: AtomicU64,
     /// Bytes accepted by the kernel, ever; only the sender stores it.
     sent: AtomicU64,
+    /// The end of our half was sent; the sender's.
+    fin: AtomicBool,
     /// The last send found no room: the next writable edge goes on.
     blocked: AtomicBool,
     drained: Slot,
@@ -169,6 +171,7 @@ impl Inner {
             output: UnsafeCell::new(output),
             flushed: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            fin: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             drained: Slot::new(),
             may_queue: AtomicBool::new(false),
@@ -423,9 +426,7 @@ impl Inner {
         let started = sys::now();
         let deadline = || self.shared.read_deadline(started);
         if self.is_polled() {
-            if self.flow.raise(want) {
-                self.rearm();
-            }
+            self.raise(want);
             // `None`: nobody polls it any more.
             let parked = wait::park_until(&self.readable, want, deadline, || match done() {
                 None if !self.is_polled() => Some(None),
@@ -464,6 +465,25 @@ impl Inner {
                 unsafe { self.fill(usize::MAX, true) };
                 return done().ok_or(Error::ReadTimeout);
             }
+        }
+    }
+
+    /// Somebody waits until `want` bytes are held. Where that is more than the limit, the limit
+    /// grows by as much again, so that a wait whose end is not known does not creep.
+    pub(crate) fn raise(&self, want: usize) {
+        let limit = self.flow.limit();
+        let most = self.options.max_message.max(self.options.input_limit);
+        let goal = if want > limit { limit.saturating_mul(2).min(most).max(want) } else { want };
+        if self.flow.raise(goal) {
+            self.rearm();
+        }
+    }
+
+    /// The reader of a connection that nobody polls has consumed all there was: no block is kept.
+    pub(crate) fn seal_unpolled(&self) {
+        if !self.is_polled() {
+            // SAFETY: nobody polls this connection, and the caller is its one reader.
+            unsafe { self.seal_input() };
         }
     }
 
@@ -532,8 +552,16 @@ impl Inner {
         output.release();
         loop {
             let chunk = output.chunk();
+            if self.fin.load(Relaxed) {
+                // The stream has its end: nothing can follow.
+                if !output.is_empty() {
+                    self.advance_output(output, output.len());
+                    self.wake_all();
+                }
+                return;
+            }
             let result = match output.len() {
-                0 => return,
+                0 => return self.finish_output(),
                 n if n == chunk.len() => sys::send(self.fd(), chunk),
                 _ => {
                     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -569,6 +597,14 @@ impl Inner {
         }
     }
 
+    /// Everything that was flushed is sent: if our half is to end, it ends here.
+    fn finish_output(&self) {
+        // ORDERING: the sender's own note; who asked for the end marked the sender's turn.
+        if self.shared.life.is_write_shut() && !self.fin.swap(true, Relaxed) {
+            let _ = sys::shutdown(self.fd(), sys::How::Write);
+        }
+    }
+
     fn advance_output(&self, output: &mut linkbuffer::ReadHalf, n: usize) {
         let skipped = output.skip(n);
         debug_assert!(skipped.is_ok(), "only what was there was sent");
@@ -587,7 +623,7 @@ impl Inner {
     pub(crate) fn wait_sent(&self, target: u64) -> Result<()> {
         let started = sys::now();
         let deadline = || self.shared.write_deadline(started);
-        self.wait_sent_until(target, deadline, || self.check_writable())
+        self.wait_sent_until(target, deadline, || self.check_sending())
     }
 
     /// Waits for what was flushed before closing, for as long as closing lingers.
@@ -668,11 +704,21 @@ impl Inner {
         if life.is_write_shut() || life.is_closing() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Ends our half of the stream, once; what was flushed goes out first.
+    /// Why what is flushed cannot be sent, if so: as [`Inner::check_writable`], but our half may be
+    /// about to end behind it.
+    pub(crate) fn check_sending(&self) -> Result<()> {
+        let life = &self.shared.life;
+        if life.is_write_shut() && !life.is_broken() && !life.is_closing() {
+            // ORDERING: set by the sender before it dropped what came too late.
+            return if self.fin.load(Acquire) { Err(Error::Closed) } else { Ok(()) };
+        }
+        self.check_writable()
+    }
+
+    /// Ends our half of the stream, once. The sender does it, behind what was flushed.
     pub(crate) fn shutdown_write(&self) {
         if self.shared.life.shut_write() {
-            self.send_queued();
-            let _ = sys::shutdown(self.fd(), sys::How::Write);
+            self.push();
         }
     }
 

@@ -51,6 +51,9 @@ impl ReadHalf {
         closed.live = false;
         let mut half = mem::replace(self, closed);
         half.unbind();
+        // What it flushes is sent at once.
+        // ORDERING: see `begin`.
+        half.inner.may_queue.store(false, Relaxed);
         half
     }
 
@@ -196,8 +199,13 @@ impl Reader for ReadHalf {
     fn release(&mut self) {
         let before = self.buf.len() + self.buf.held();
         self.buf.release();
-        if self.inner.flow.released(before, self.buf.len()) {
+        let after = self.buf.len();
+        if self.inner.flow.released(before, after) {
             self.inner.rearm();
+        }
+        if after == 0 && before > 0 && self.live {
+            self.inner.seal_unpolled();
+            self.buf.release();
         }
     }
 

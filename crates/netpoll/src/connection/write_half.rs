@@ -71,7 +71,7 @@ impl WriteHalf {
         // All of it leaves now: the block goes back as soon as it is sent.
         self.buf.seal();
         if inner.unsent() > 0 {
-            inner.check_writable()?;
+            inner.check_sending()?;
             current::before_wait()?;
             inner.wait_sent(target)?;
         }

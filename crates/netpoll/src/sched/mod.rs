@@ -561,7 +561,7 @@ impl<H: Host> At<H> {
     }
 
     /// Runs a turn until nothing is left to handle. Its owner has a place, and perhaps the role.
-    fn run(&self, work: H::Work) {
+    pub fn run(&self, work: H::Work) {
         let host = &self.sched.host;
         let turn = H::turn(&work);
         let mut share = self.sched.share;
