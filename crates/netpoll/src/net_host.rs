@@ -347,6 +347,7 @@ impl Net {
     /// Waits until closing is forced, or all has ended.
     pub(crate) fn wait_forced(&self) {
         let mut stopped = lock_std(&self.stopped);
+        // ORDERING: pairs with the store in `drain`; whoever sets it takes the lock and notifies.
         while !*stopped && !self.forced.load(Acquire) {
             stopped = self.changed.wait(stopped).unwrap_or_else(|e| e.into_inner());
         }

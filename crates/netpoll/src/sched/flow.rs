@@ -128,6 +128,7 @@ impl Flow {
 
     /// Whether reading stands still because the user asked for it.
     pub fn is_paused_by_hand(&self) -> bool {
+        // ORDERING: pairs with the store in `pause_by_hand`.
         self.by_hand.load(Acquire)
     }
 

@@ -1,6 +1,6 @@
 //! Where handlers run: on the thread that read the bytes, and nobody waits behind them.
 //!
-//! Driving a poller is a [role](role), held by one thread at a time. Its holder waits in the
+//! Driving a poller is a [role], held by one thread at a time. Its holder waits in the
 //! kernel, reads ready sockets, and runs handlers itself, in the HANDLER state. A handler that is
 //! about to wait inside the library passes the role on first ([`At::hand_over`]); from one that
 //! blocks or burns unseen, the [watchdog] takes it. A thread that finds on return that the role is
