@@ -168,8 +168,8 @@ impl<S: Service> Served<S> {
     /// The last callbacks. The turn is never given back.
     fn close(&mut self, inner: &Arc<Inner>) -> Outcome {
         self.phase = Phase::Gone;
-        inner.linger();
         // Somebody may have closed it before it was attached; the callbacks follow all the same.
+        inner.linger_to_close();
         inner.shared.life.close();
         inner.leave_table();
         let handle = inner.handle();
@@ -223,6 +223,11 @@ impl<S: Service> Session for Served<S> {
             }
             Phase::Open => {
                 let outcome = self.look(inner);
+                if outcome == Outcome::Nothing && inner.shared.life.is_broken() {
+                    // A write timed out: no reply can be whole any more.
+                    inner.give_up(inner.fault().unwrap_or(Error::WriteTimeout).into());
+                    return Outcome::More;
+                }
                 if outcome == Outcome::Nothing && inner.shared.life.is_draining() {
                     // A loop that shuts down ends its connections once no whole message is left.
                     inner.shared.life.ask_to_close();
@@ -241,6 +246,7 @@ impl<S: Service> Session for Served<S> {
                 !reader.is_ended()
                     && reader.len() == 0
                     && !inner.shared.life.is_draining()
+                    && !inner.shared.life.is_broken()
                     && !inner.shared.life.is_closing()
             }
             _ => false,

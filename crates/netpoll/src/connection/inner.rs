@@ -124,6 +124,8 @@ pub(crate) struct Inner {
     /// The last send found no room: the next writable edge goes on.
     blocked: AtomicBool,
     drained: Slot,
+    /// Who closes waits here, perhaps beside a flush.
+    lingering: Slot,
     /// As much again is waiting to be handled: `flush` may leave its bytes queued.
     pub(crate) may_queue: AtomicBool,
     /// The socket's error, as an errno; 0: none.
@@ -174,6 +176,7 @@ impl Inner {
             fin: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             drained: Slot::new(),
+            lingering: Slot::new(),
             may_queue: AtomicBool::new(false),
             fault: AtomicI32::new(0),
             options,
@@ -500,6 +503,7 @@ impl Inner {
         fence(SeqCst);
         self.readable.wake();
         self.drained.wake();
+        self.lingering.wake();
     }
 
     // ---- output ----------------------------------------------------------------------------
@@ -552,8 +556,8 @@ impl Inner {
         output.release();
         loop {
             let chunk = output.chunk();
-            if self.fin.load(Relaxed) {
-                // The stream has its end: nothing can follow.
+            if self.fin.load(Relaxed) || self.shared.life.is_broken() {
+                // The stream has its end, or a part of it was lost: nothing can follow.
                 if !output.is_empty() {
                     self.advance_output(output, output.len());
                     self.wake_all();
@@ -577,7 +581,11 @@ impl Inner {
                     self.sent.store(sent, Release);
                     self.shared.counters.set_sent(sent);
                     self.blocked.store(false, Relaxed);
-                    self.drained.notify(usize::try_from(sent).unwrap_or(usize::MAX));
+                    let have = usize::try_from(sent).unwrap_or(usize::MAX);
+                    self.drained.notify(have);
+                    if self.shared.life.is_closing() {
+                        self.lingering.notify(have);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // ORDERING: the fence orders the flag before the second try. An edge that
@@ -623,11 +631,17 @@ impl Inner {
     pub(crate) fn wait_sent(&self, target: u64) -> Result<()> {
         let started = sys::now();
         let deadline = || self.shared.write_deadline(started);
-        self.wait_sent_until(target, deadline, || self.check_sending())
+        self.wait_sent_until(&self.drained, target, deadline, || self.check_sending())
     }
 
-    /// Waits for what was flushed before closing, for as long as closing lingers.
-    pub(crate) fn linger(&self) {
+    /// The writer is dropped: waits for what it flushed, for as long as closing lingers.
+    pub(crate) fn linger_for_writer(&self) {
+        self.linger(&self.drained);
+    }
+
+    /// Waits for what was flushed before closing, for as long as closing lingers. The caller is
+    /// the one that closes, and waits in its own slot: a flush may wait in the other.
+    fn linger(&self, slot: &Slot) {
         self.send_queued();
         let target = self.flushed.load(Relaxed);
         if self.unsent() == 0 || self.shared.life.is_broken() || current::before_wait().is_err() {
@@ -635,11 +649,12 @@ impl Inner {
         }
         let deadline = sys::now().checked_add(self.options.linger);
         let broken = || if self.shared.life.is_broken() { Err(Error::Closed) } else { Ok(()) };
-        let _ = self.wait_sent_until(target, || deadline, broken);
+        let _ = self.wait_sent_until(slot, target, || deadline, broken);
     }
 
     fn wait_sent_until(
         &self,
+        slot: &Slot,
         target: u64,
         deadline: impl Fn() -> Option<Instant>,
         check: impl Fn() -> Result<()>,
@@ -652,13 +667,13 @@ impl Inner {
         let mut outcome = None;
         if self.is_polled() {
             // `None` inside: nobody polls it any more.
-            outcome = wait::park_until(&self.drained, want, &deadline, || match done() {
+            outcome = wait::park_until(slot, want, &deadline, || match done() {
                 None if !self.is_polled() => Some(None),
                 done => done.map(Some),
             });
         }
         if !self.is_polled() && !matches!(outcome, Some(Some(_))) {
-            outcome = self.wait_sent_unpolled(deadline, done)?.map(Some);
+            outcome = self.wait_sent_unpolled(slot, deadline, done)?.map(Some);
         }
         outcome.flatten().unwrap_or_else(|| {
             // Half a message may be on the wire: nothing sensible can follow it.
@@ -669,6 +684,7 @@ impl Inner {
 
     fn wait_sent_unpolled<T>(
         &self,
+        slot: &Slot,
         deadline: impl Fn() -> Option<Instant>,
         mut done: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>> {
@@ -684,7 +700,7 @@ impl Inner {
                 result = done();
                 result.is_some()
             };
-            let in_time = wait::poll_until(self.fd(), interest, &self.drained, &deadline, stale)?;
+            let in_time = wait::poll_until(self.fd(), interest, slot, &deadline, stale)?;
             if result.is_some() {
                 return Ok(result);
             }
@@ -766,11 +782,22 @@ impl Inner {
         }
     }
 
+    /// Lingers for what was flushed, if the caller is the first who closes.
+    pub(crate) fn linger_to_close(&self) -> bool {
+        let first = self.shared.life.begin_closing();
+        if first {
+            self.linger(&self.lingering);
+        }
+        first
+    }
+
     /// Closes a connection that no service runs callbacks for.
     pub(crate) fn close_unserved(&self) {
         self.shared.life.ask_to_close();
         self.wake_all();
-        self.linger();
+        if !self.linger_to_close() {
+            return;
+        }
         if self.shared.life.close() {
             self.leave_table();
             // The other threads that have it, and the peer, learn of it at once.

@@ -8,6 +8,7 @@
 //! | BROKEN | the socket failed, or a write timed out: nothing more can be sent | who met it |
 //! | WRITE_SHUT | our half of the stream is ended | the writer, or a handle |
 //! | CLOSING | somebody here wants it closed | anyone |
+//! | LEAVING | somebody has begun to close it, and waits for what was flushed | once |
 //! | DRAINING | the loop shuts down: closed once no whole message is left | the loop |
 //! | CLOSED | it is: the last callback has run | once |
 //!
@@ -27,6 +28,7 @@ const WRITE_SHUT: u32 = 1 << 4;
 const CLOSING: u32 = 1 << 5;
 const CLOSED: u32 = 1 << 6;
 const DRAINING: u32 = 1 << 7;
+const LEAVING: u32 = 1 << 8;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -71,6 +73,10 @@ impl Life {
 
     pub(crate) fn ask_to_close(&self) -> bool {
         self.set(CLOSING)
+    }
+
+    pub(crate) fn begin_closing(&self) -> bool {
+        self.set(LEAVING)
     }
 
     pub(crate) fn drain(&self) -> bool {

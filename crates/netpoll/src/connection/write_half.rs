@@ -73,7 +73,12 @@ impl WriteHalf {
         if inner.unsent() > 0 {
             inner.check_sending()?;
             current::before_wait()?;
-            inner.wait_sent(target)?;
+            let sent = inner.wait_sent(target);
+            if inner.shared.life.is_broken() && inner.is_served() {
+                // Its callbacks end it, also where it was not one of them that waited.
+                inner.call();
+            }
+            sent?;
         }
         Ok(n)
     }
@@ -131,7 +136,7 @@ impl Drop for WriteHalf {
             // as long as closing lingers.
             if let Ok(n) = self.buf.flush() {
                 self.inner.flushed(n);
-                self.inner.linger();
+                self.inner.linger_for_writer();
             }
             self.inner.shutdown_write();
         }

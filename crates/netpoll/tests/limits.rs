@@ -1,0 +1,419 @@
+//! Nothing is unbounded: input, frames, output, waits, and what an idle connection keeps.
+
+mod common;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Log, PATIENCE, connect, eventually, frame, pattern, read_frame, serve};
+use netpoll::{
+    Callbacks, Connection, Delimited, Error, EventLoop, Handle, LengthPrefixed, Reader, Runner,
+    Writer, WriterExt, service_fn,
+};
+
+const MIB: usize = 1 << 20;
+
+/// Writes until the peer takes no more for a while; how many bytes went.
+fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
+    stream.set_nonblocking(true).unwrap();
+    let (mut sent, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
+        match stream.write(bytes) {
+            Ok(n) => (sent, since) = (sent + n, Instant::now()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    stream.set_nonblocking(false).unwrap();
+    sent
+}
+
+/// Keeps the handle of every connection.
+fn keeping(place: &Arc<Mutex<Vec<Handle>>>) -> Callbacks<()> {
+    let place = Arc::clone(place);
+    Callbacks::new(move |handle: &Handle| {
+        place.lock().unwrap().push(handle.clone());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_greedy_peer_meets_a_handler_that_does_not_read() {
+    for (name, runner) in common::runners() {
+        let handles = Arc::new(Mutex::new(Vec::new()));
+        let (reads, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (go, count) = (Arc::clone(&reads), Arc::clone(&calls));
+        let service = keeping(&handles).on_request(move |conn, ()| {
+            count.fetch_add(1, SeqCst);
+            if go.load(SeqCst) {
+                conn.skip(conn.len())?;
+            }
+            Ok(())
+        });
+        let limit = 64 << 10;
+        let builder = EventLoop::builder().pollers(1).runner(runner).input_limit(limit);
+        let (_loop, addr) = serve(builder, service);
+        let mut client = connect(addr);
+        let sent = write_until_stuck(&mut client, &[7; 8192]);
+        let handle = handles.lock().unwrap()[0].clone();
+        assert!(handle.bytes_received() as usize <= limit, "{name}: {}", handle.bytes_received());
+        assert!(sent > limit);
+        assert!(handle.is_read_paused());
+        let before = calls.load(SeqCst);
+        assert!(before <= limit / 1024, "{name}: called {before} times for {limit} bytes");
+        thread::sleep(Duration::from_millis(30));
+        assert_eq!(calls.load(SeqCst), before, "{name}: it is called for nothing");
+        // Nothing comes in, so nothing calls it: the connection ends by a close from outside.
+        reads.store(true, SeqCst);
+        handle.close();
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    }
+}
+
+#[test]
+fn reading_resumes_when_there_is_room() {
+    for (name, runner) in common::runners() {
+        for limit in [1, 2, 3, 8, 4096, 64 << 10] {
+            let handles = Arc::new(Mutex::new(Vec::new()));
+            let total = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&total);
+            // Takes what is there in small steps, and releases after each.
+            let service = keeping(&handles).on_request(move |conn, ()| {
+                let step = (limit / 3).max(1);
+                while !conn.is_empty() {
+                    let n = conn.len().min(step);
+                    conn.skip(n)?;
+                    conn.release();
+                    count.fetch_add(n, SeqCst);
+                }
+                Ok(())
+            });
+            let builder = EventLoop::builder().pollers(1).runner(runner.clone()).input_limit(limit);
+            let (_loop, addr) = serve(builder, service);
+            let mut client = connect(addr);
+            let len = (limit * 40).clamp(300, MIB);
+            client.write_all(&vec![1; len]).unwrap();
+            eventually(&format!("{name}, {limit}"), || total.load(SeqCst) == len);
+            eventually("no pause", || !handles.lock().unwrap()[0].is_read_paused() || limit < 4);
+        }
+    }
+}
+
+#[test]
+fn paused_by_hand() {
+    for (_, runner) in common::runners() {
+        let handles = Arc::new(Mutex::new(Vec::new()));
+        let total = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&total);
+        let service = keeping(&handles).on_request(move |conn, ()| {
+            count.fetch_add(conn.len(), SeqCst);
+            Ok(conn.skip(conn.len())?)
+        });
+        let (_loop, addr) = serve(EventLoop::builder().pollers(1).runner(runner), service);
+        let mut client = connect(addr);
+        client.write_all(b"x").unwrap();
+        eventually("the first", || total.load(SeqCst) == 1);
+        let handle = handles.lock().unwrap()[0].clone();
+        for round in 1..50 {
+            handle.pause_read();
+            assert!(handle.is_read_paused());
+            client.write_all(b"abc").unwrap();
+            if round % 10 == 0 {
+                thread::sleep(Duration::from_millis(10));
+            }
+            assert!(total.load(SeqCst) <= 1 + round * 3);
+            handle.resume_read();
+            eventually("the rest", || total.load(SeqCst) == 1 + round * 3);
+        }
+        // An end behind a pause is seen after it.
+        handle.pause_read();
+        client.write_all(b"end").unwrap();
+        drop(client);
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(total.load(SeqCst), 1 + 49 * 3);
+        handle.resume_read();
+        eventually("the end", || total.load(SeqCst) == 4 + 49 * 3);
+        eventually("its close", || !handle.is_active());
+    }
+}
+
+#[test]
+fn a_paused_dialed_connection_waits_without_spinning() {
+    let (event_loop, addr) = serve(
+        EventLoop::builder().pollers(1),
+        Callbacks::new(|_: &Handle| Ok(())).on_connect(|conn, ()| {
+            conn.write_binary(b"hello")?;
+            Ok(conn.flush().map(drop)?)
+        }),
+    );
+    let conn = event_loop.dialer().dial(addr).unwrap();
+    let handle = conn.handle();
+    handle.pause_read();
+    let resuming = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        handle.resume_read();
+    });
+    let clock = poller::sys::ThreadClock::current();
+    let before = clock.cpu_time();
+    assert_eq!(conn.next(5).unwrap(), b"hello");
+    let used = clock.cpu_time() - before;
+    assert!(used < Duration::from_millis(50), "it used {used:?} of CPU to wait");
+    resuming.join().unwrap();
+}
+
+#[test]
+fn a_frame_over_the_limit_is_refused_from_its_header() {
+    let log = Log::default();
+    let service = |by_framing: bool| {
+        let closed = log.clone();
+        let framing = LengthPrefixed::u32_be();
+        Callbacks::new(|_: &Handle| Ok(()))
+            .framing(if by_framing { framing.max(1000) } else { framing })
+            .on_request(|conn, ()| {
+                let (r, w) = conn.split();
+                w.write_bytes(r.slice(r.len())?)?;
+                Ok(w.flush().map(drop)?)
+            })
+            .on_close(move |_, (), why| {
+                if let Some(why) = why {
+                    closed.add(why.to_string());
+                }
+            })
+    };
+    for by_framing in [true, false] {
+        for (_, runner) in common::runners() {
+            let builder = EventLoop::builder().pollers(1).runner(runner).max_message(1004);
+            let (_loop, addr) = serve(builder, service(by_framing));
+            let mut client = connect(addr);
+            common::ping(&mut client, &pattern(1000, 1));
+            let header = 1001u32.to_be_bytes();
+            client.write_all(&header).unwrap();
+            assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+            let (len, max) = if by_framing { (1001, 1000) } else { (1005, 1004) };
+            let text = Error::FrameTooLarge { len, max }.to_string();
+            eventually(&text, || log.count(&text) > 0);
+            common::ping(&mut connect(addr), b"others go on");
+        }
+    }
+    // A line that does not end is refused as well, and reaches its limit in large steps.
+    let closed = log.clone();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let lines = Delimited::new("\n");
+    let framing = move |buffered: &netpoll::Buffered<'_>| {
+        count.fetch_add(1, SeqCst);
+        netpoll::Framing::frame(&lines, buffered)
+    };
+    let service = Callbacks::new(|_: &Handle| Ok(()))
+        .framing(framing)
+        .on_request(|_, ()| Ok(()))
+        .on_close(move |_, (), why| closed.add(format!("line: {}", why.is_some())));
+    let builder = EventLoop::builder().pollers(1).input_limit(4096).max_message(MIB);
+    let (_loop, addr) = serve(builder, service);
+    let mut client = connect(addr);
+    let _ = client.write_all(&vec![b'x'; 2 * MIB]);
+    log.through("line: true");
+    assert!(asked.load(SeqCst) < 3000, "asked {} times", asked.load(SeqCst));
+}
+
+#[test]
+fn a_wait_above_the_limit() {
+    for (_, runner) in common::runners() {
+        if matches!(runner, Runner::Inline) {
+            continue;
+        }
+        let (send, results) = mpsc::channel();
+        let send = Mutex::new(send);
+        let service = service_fn(move |conn| {
+            let result = (|| {
+                // More than the input limit: the wait raises it.
+                let n = conn.next(100_000)?.len();
+                // What is held and not released counts.
+                let limit = 200_000;
+                assert!(matches!(
+                    conn.next(100_001),
+                    Err(Error::LimitReached { requested: 100_001, limit: l }) if l == limit
+                ));
+                assert!(matches!(
+                    conn.peek(usize::MAX),
+                    Err(Error::LimitReached { requested: usize::MAX, .. })
+                ));
+                // Just as much as possible.
+                assert_eq!(conn.peek(100_000)?.len(), 100_000);
+                conn.release();
+                assert_eq!(conn.next(200_000)?.len(), 200_000);
+                Ok::<_, Error>(n)
+            })();
+            send.lock().unwrap().send(result.map_err(|e| e.to_string())).unwrap();
+            Ok(())
+        });
+        let builder =
+            EventLoop::builder().pollers(1).runner(runner).input_limit(4096).max_message(200_000);
+        let (_loop, addr) = serve(builder, service);
+        let mut client = connect(addr);
+        client.write_all(&vec![9; 300_000]).unwrap();
+        assert_eq!(results.recv_timeout(PATIENCE).unwrap(), Ok(100_000));
+    }
+}
+
+#[test]
+fn a_slow_reader_ends_by_write_timeout() {
+    for (_, runner) in common::runners() {
+        if matches!(runner, Runner::Inline) {
+            continue;
+        }
+        let (send, results) = mpsc::channel();
+        let send = Mutex::new(send);
+        let log = Log::default();
+        let closed = log.clone();
+        let service = Callbacks::new(|_: &Handle| Ok(()))
+            .on_close(move |_, (), why| closed.add(why.expect("a reason").to_string()))
+            .on_request(move |conn, ()| {
+                conn.read_byte()?;
+                let handle = conn.handle();
+                handle.set_write_timeout(Some(Duration::from_millis(100)));
+                conn.write_binary(&pattern(8 * MIB, 1))?;
+                let start = Instant::now();
+                let first = conn.flush();
+                let took = start.elapsed();
+                // It is done for: nothing may follow half a message.
+                let second = conn.write_binary(b"more").and_then(|()| conn.flush());
+                let _ = send.lock().unwrap().send((first, second, took, handle));
+                Ok(())
+            });
+        let (event_loop, addr) = serve(EventLoop::builder().pollers(1).runner(runner), service);
+        let mut client = connect(addr);
+        client.write_all(b"x").unwrap();
+        let (first, second, took, handle) = results.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(first, Err(Error::WriteTimeout)), "{first:?}");
+        assert!(first.unwrap_err().is_timeout());
+        assert!(second.is_err());
+        assert!(took >= Duration::from_millis(100), "{took:?}");
+        assert!(!handle.is_active());
+        // The peer gets a beginning of it, and nothing else.
+        let mut all = Vec::new();
+        let _ = client.read_to_end(&mut all);
+        assert!(all.len() < 8 * MIB && pattern(8 * MIB, 1).starts_with(&all));
+        // The connection is closed, although the handler returned no error.
+        eventually("its end", || event_loop.connections() == 0);
+        assert_eq!(log.all(), [Error::WriteTimeout.to_string()]);
+    }
+}
+
+#[test]
+fn successive_writes_arrive_whole_and_in_order() {
+    let rounds = 12;
+    for (_, runner) in common::runners() {
+        if matches!(runner, Runner::Inline) {
+            continue;
+        }
+        let service = service_fn(move |conn| {
+            let mark = conn.read_byte()?;
+            let write = move |w: &mut dyn Writer| {
+                for i in 0..rounds {
+                    let body = pattern(1 << (i * 20 / rounds), i + usize::from(mark));
+                    w.write_binary(&frame(&body))?;
+                    w.flush()?;
+                }
+                Ok::<_, Error>(())
+            };
+            if mark == 1 {
+                // From a thread that owns the write half, while the handler goes on reading.
+                let mut half = conn.take_write_half().unwrap();
+                thread::spawn(move || write(&mut half).unwrap());
+            } else {
+                write(conn)?;
+            }
+            Ok(())
+        });
+        let builder = EventLoop::builder()
+            .pollers(1)
+            .runner(runner)
+            .socket_options(netpoll::SocketOptions::new().send_buffer(4096));
+        let (_loop, addr) = serve(builder, service);
+        for mark in [0u8, 1] {
+            let mut client = connect(addr);
+            client.write_all(&[mark]).unwrap();
+            for i in 0..rounds {
+                thread::sleep(Duration::from_millis(2));
+                let body = read_frame(&mut client).unwrap();
+                assert!(body == pattern(1 << (i * 20 / rounds), i + usize::from(mark)), "{i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn too_many_connections_are_turned_away() {
+    let echo = |conn: &mut Connection| {
+        let (r, w) = conn.split();
+        w.write_bytes(r.slice(r.len())?)?;
+        Ok(w.flush().map(drop)?)
+    };
+    let (event_loop, addr) = serve(EventLoop::builder().max_connections(Some(3)), service_fn(echo));
+    let mut clients: Vec<_> = (0..3).map(|_| connect(addr)).collect();
+    clients.iter_mut().for_each(|client| common::ping(client, b"hello"));
+    for _ in 0..5 {
+        assert!(matches!(connect(addr).read(&mut [0]), Ok(0) | Err(_)));
+    }
+    clients.pop();
+    eventually("room", || event_loop.connections() == 2);
+    common::ping(&mut connect(addr), b"hello");
+}
+
+#[test]
+fn options_are_checked_when_the_loop_is_built() {
+    let cases = [
+        ("pollers", EventLoop::builder().pollers(0)),
+        ("pollers", EventLoop::builder().pollers(5000)),
+        ("cap", EventLoop::builder().cap(0)),
+        ("input_limit", EventLoop::builder().input_limit(0)),
+        ("max_message", EventLoop::builder().max_message(0)),
+        ("read_budget", EventLoop::builder().read_budget(0)),
+        ("accept_batch", EventLoop::builder().accept_batch(0)),
+        ("fair_share", EventLoop::builder().fair_share(0)),
+        ("name", EventLoop::builder().name("")),
+    ];
+    for (name, builder) in cases {
+        let error = builder.build().expect_err(name).to_string();
+        assert!(error.contains(&format!("`{name}`")), "{error}");
+    }
+}
+
+#[test]
+fn more_connections_than_the_cap_on_handlers() {
+    // Each of them waits once; there are places for two at a time.
+    let service = service_fn(|conn| {
+        conn.read_byte()?;
+        let second = conn.read_byte()?;
+        conn.write_binary(&frame(&[second]))?;
+        Ok(conn.flush().map(drop)?)
+    });
+    let (event_loop, addr) = serve(EventLoop::builder().pollers(2).cap(2), service);
+    let mut clients: Vec<_> = (0..10).map(|_| connect(addr)).collect();
+    for client in &mut clients {
+        client.write_all(b"a").unwrap();
+    }
+    eventually("a queue", || event_loop.stats().queued >= 1 && event_loop.stats().handlers == 2);
+    for client in &mut clients {
+        client.write_all(b"b").unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(read_frame(client).unwrap(), b"b");
+    }
+    eventually("free places", || {
+        let stats = event_loop.stats();
+        (stats.handlers, stats.queued) == (0, 0)
+    });
+}
