@@ -5,7 +5,7 @@
 //!
 //! - Every descriptor is close-on-exec and non-blocking from birth. Numbers 0 to 2 are ordinary.
 //! - No call blocks, except [`ppoll`] and [`Poller::wait`](crate::Poller::wait), whose job it is, and
-//!   [`lookup`]; reading and writing do not even when an adopted descriptor is in blocking mode.
+//!   [`lookup()`]; reading and writing do not even when an adopted descriptor is in blocking mode.
 //! - No write raises `SIGPIPE`.
 //! - `EINTR` never gets out: the call is made again, with what is left of its timeout.
 //! - An errno whose usual [`ErrorKind`](std::io::ErrorKind) would mislead is given a fitting one, each by name, in
