@@ -3,7 +3,7 @@
 //! The host of a model has sockets that are numbers, an edge-triggered ready list per poller, and
 //! handlers that are one of [`Job`]. Everything between (roles, turns, places, slots, flow, the
 //! watchdog) is the crate's own. What a model's host does itself (filling, waiting) follows
-//! `connection/inner.rs` step by step.
+//! `connection/inner/` step by step.
 //!
 //! `mutants.txt` beside this file names, for each planted mistake, the model that finds it.
 #![cfg(netpoll_loom)]

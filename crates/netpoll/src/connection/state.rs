@@ -85,6 +85,7 @@ impl Life {
 
     /// It goes to another loop.
     pub(crate) fn stop_draining(&self) {
+        // ORDERING: as in `set`.
         self.0.fetch_and(!DRAINING, AcqRel);
     }
 

@@ -9,15 +9,16 @@
 
 #![allow(unsafe_code)] // The three cells of the table above.
 
+mod output;
+
 use std::{
-    io::{self, IoSlice},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr,
     sync::Arc,
-    time::Instant,
 };
 
-use linkbuffer::{Error, Reader, Result};
+use linkbuffer::{Error, Result};
 use poller::{Interest, Token, sys};
 
 use super::{
@@ -27,7 +28,6 @@ use super::{
 };
 use crate::{
     config::Options,
-    current,
     net_host::{Command, Entry, Net},
     sched::{Scheduler, Seat, flow::Flow, slot::Slot, turn::Turn},
     service::BoxError,
@@ -43,14 +43,10 @@ use crate::{
     },
 };
 
-/// Blocks handed to one system call at most: more only makes the call longer.
-const MAX_SLICES: usize = 32;
 /// The least room that a read is given. Grows while reads fill their room.
 const LEAST_ROOM: usize = 2 << 10;
 /// The most: past this a larger read saves nothing.
 const MOST_ROOM: usize = 128 << 10;
-/// What `flush` may leave queued while more messages are waiting to be handled.
-const MOST_QUEUED: u64 = 64 << 10;
 
 /// The loop and poller that a connection lives with.
 #[derive(Clone)]
@@ -504,244 +500,6 @@ impl Inner {
         self.readable.wake();
         self.drained.wake();
         self.lingering.wake();
-    }
-
-    // ---- output ----------------------------------------------------------------------------
-
-    /// The writer made `n` more bytes readable for the sender.
-    pub(crate) fn flushed(&self, n: usize) -> u64 {
-        // ORDERING: one writer; the buffer's own counter publishes the bytes.
-        let total = self.flushed.load(Relaxed) + n as u64;
-        self.flushed.store(total, Relaxed);
-        total
-    }
-
-    /// Bytes that are flushed and not yet accepted by the kernel.
-    pub(crate) fn unsent(&self) -> u64 {
-        // ORDERING: pairs with the store in `send`. The other side is the caller's own, or a guess
-        // that only costs a push.
-        self.flushed.load(Relaxed).saturating_sub(self.sent.load(Acquire))
-    }
-
-    /// Whether a flush may leave its bytes for a later one: this thread is about to handle more
-    /// messages of this connection, and little is queued.
-    pub(crate) fn queues(&self) -> bool {
-        self.may_queue.load(Relaxed) && self.unsent() < MOST_QUEUED && current::is_running(self)
-    }
-
-    /// Sends what flushes have left queued, if anything. Never waits.
-    pub(crate) fn send_queued(&self) {
-        if self.unsent() > 0 {
-            self.push();
-        }
-    }
-
-    /// Sends what is flushed, as far as the socket takes it. Where another thread is sending, it
-    /// goes on with ours.
-    pub(crate) fn push(&self) {
-        if self.sender.claim() {
-            loop {
-                self.sender.begin();
-                // SAFETY: this thread owns the sender's turn.
-                self.output.with_mut(|output| self.send(unsafe { &mut *output }));
-                if self.sender.finish() {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn send(&self, output: &mut linkbuffer::ReadHalf) {
-        // A sealed block that is empty goes back here.
-        output.release();
-        loop {
-            let chunk = output.chunk();
-            if self.fin.load(Relaxed) || self.shared.life.is_broken() {
-                // The stream has its end, or a part of it was lost: nothing can follow.
-                if !output.is_empty() {
-                    self.advance_output(output, output.len());
-                    self.wake_all();
-                }
-                return;
-            }
-            let result = match output.len() {
-                0 => return self.finish_output(),
-                n if n == chunk.len() => sys::send(self.fd(), chunk),
-                _ => {
-                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                    let n = output.fill_io_slices(&mut slices);
-                    sys::send_vectored(self.fd(), &slices[..n])
-                }
-            };
-            match result {
-                Ok(n) => {
-                    self.advance_output(output, n);
-                    let sent = self.sent.load(Relaxed) + n as u64;
-                    // ORDERING: release: who sees the count sees the bytes gone.
-                    self.sent.store(sent, Release);
-                    self.shared.counters.set_sent(sent);
-                    self.blocked.store(false, Relaxed);
-                    let have = usize::try_from(sent).unwrap_or(usize::MAX);
-                    self.drained.notify(have);
-                    if self.shared.life.is_closing() {
-                        self.lingering.notify(have);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // ORDERING: the fence orders the flag before the second try. An edge that
-                    // came before the flag leaves room for that try; one after it sees the flag.
-                    if self.blocked.swap(true, AcqRel) {
-                        return;
-                    }
-                    fence(SeqCst);
-                }
-                Err(error) => {
-                    self.fail(&error);
-                    let rest = output.len();
-                    self.advance_output(output, rest);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Everything that was flushed is sent: if our half is to end, it ends here.
-    fn finish_output(&self) {
-        // ORDERING: the sender's own note; who asked for the end marked the sender's turn.
-        if self.shared.life.is_write_shut() && !self.fin.swap(true, Relaxed) {
-            let _ = sys::shutdown(self.fd(), sys::How::Write);
-        }
-    }
-
-    fn advance_output(&self, output: &mut linkbuffer::ReadHalf, n: usize) {
-        let skipped = output.skip(n);
-        debug_assert!(skipped.is_ok(), "only what was there was sent");
-        output.release();
-    }
-
-    /// The driver saw that the socket can be written.
-    pub(crate) fn on_writable(&self) {
-        // ORDERING: Acquire is enough beside the kernel's own ordering of the edge: see `send`.
-        if self.blocked.load(Acquire) {
-            self.push();
-        }
-    }
-
-    /// Waits until the first `target` bytes ever flushed have been accepted by the kernel.
-    pub(crate) fn wait_sent(&self, target: u64) -> Result<()> {
-        let started = sys::now();
-        let deadline = || self.shared.write_deadline(started);
-        self.wait_sent_until(&self.drained, target, deadline, || self.check_sending())
-    }
-
-    /// The writer is dropped: waits for what it flushed, for as long as closing lingers.
-    pub(crate) fn linger_for_writer(&self) {
-        self.linger(&self.drained);
-    }
-
-    /// Waits for what was flushed before closing, for as long as closing lingers. The caller is
-    /// the one that closes, and waits in its own slot: a flush may wait in the other.
-    fn linger(&self, slot: &Slot) {
-        self.send_queued();
-        let target = self.flushed.load(Relaxed);
-        if self.unsent() == 0 || self.shared.life.is_broken() || current::before_wait().is_err() {
-            return;
-        }
-        let deadline = sys::now().checked_add(self.options.linger);
-        let broken = || if self.shared.life.is_broken() { Err(Error::Closed) } else { Ok(()) };
-        let _ = self.wait_sent_until(slot, target, || deadline, broken);
-    }
-
-    fn wait_sent_until(
-        &self,
-        slot: &Slot,
-        target: u64,
-        deadline: impl Fn() -> Option<Instant>,
-        check: impl Fn() -> Result<()>,
-    ) -> Result<()> {
-        let want = usize::try_from(target).unwrap_or(usize::MAX);
-        // ORDERING: pairs with the store in `send`.
-        let done = || {
-            if self.sent.load(Acquire) >= target { Some(Ok(())) } else { check().err().map(Err) }
-        };
-        let mut outcome = None;
-        if self.is_polled() {
-            // `None` inside: nobody polls it any more.
-            outcome = wait::park_until(slot, want, &deadline, || match done() {
-                None if !self.is_polled() => Some(None),
-                done => done.map(Some),
-            });
-        }
-        if !self.is_polled() && !matches!(outcome, Some(Some(_))) {
-            outcome = self.wait_sent_unpolled(slot, deadline, done)?.map(Some);
-        }
-        outcome.flatten().unwrap_or_else(|| {
-            // Half a message may be on the wire: nothing sensible can follow it.
-            self.shared.life.break_down();
-            Err(Error::WriteTimeout)
-        })
-    }
-
-    fn wait_sent_unpolled<T>(
-        &self,
-        slot: &Slot,
-        deadline: impl Fn() -> Option<Instant>,
-        mut done: impl FnMut() -> Option<T>,
-    ) -> Result<Option<T>> {
-        loop {
-            self.push();
-            if let Some(result) = done() {
-                return Ok(Some(result));
-            }
-            let interest = Interest::WRITABLE;
-            // Looked at again once the waker is in place.
-            let mut result = None;
-            let stale = || {
-                result = done();
-                result.is_some()
-            };
-            let in_time = wait::poll_until(self.fd(), interest, slot, &deadline, stale)?;
-            if result.is_some() {
-                return Ok(result);
-            }
-            if !in_time {
-                self.push();
-                return Ok(done());
-            }
-        }
-    }
-
-    /// Why nothing can be written, if so.
-    pub(crate) fn check_writable(&self) -> Result<()> {
-        let life = &self.shared.life;
-        if life.is_broken() {
-            return Err(self.fault().unwrap_or(Error::WriteTimeout));
-        }
-        if life.is_write_shut() || life.is_closing() { Err(Error::Closed) } else { Ok(()) }
-    }
-
-    /// Why what is flushed cannot be sent, if so: as [`Inner::check_writable`], but our half may be
-    /// about to end behind it.
-    pub(crate) fn check_sending(&self) -> Result<()> {
-        let life = &self.shared.life;
-        if life.is_write_shut() && !life.is_broken() && !life.is_closing() {
-            // ORDERING: set by the sender before it dropped what came too late.
-            return if self.fin.load(Acquire) { Err(Error::Closed) } else { Ok(()) };
-        }
-        self.check_writable()
-    }
-
-    /// Ends our half of the stream, once. The sender does it, behind what was flushed.
-    pub(crate) fn shutdown_write(&self) {
-        if self.shared.life.shut_write() {
-            self.push();
-        }
-    }
-
-    /// Ends the stream both ways, so that the peer learns of it although somebody here still has
-    /// the descriptor.
-    pub(crate) fn shutdown(&self) {
-        let _ = sys::shutdown(self.fd(), sys::How::Both);
     }
 
     // ---- closing ---------------------------------------------------------------------------
