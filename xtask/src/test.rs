@@ -145,7 +145,12 @@ impl Session {
     fn doctests(&mut self) -> Result<()> {
         let mut args = strings(["test", "--doc", "--no-fail-fast"]);
         args.extend(self.packages());
-        self.step("documentation tests", &args)
+        self.step("documentation tests", &args)?;
+        if self.package.is_none() {
+            // The README of the workspace is compiled there.
+            self.step("the README", &strings(["test", "--doc", "-p", "benches"]))?;
+        }
+        Ok(())
     }
 
     fn finish(self, start: Instant) -> Result<()> {
