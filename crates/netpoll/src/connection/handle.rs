@@ -185,7 +185,7 @@ impl Handle {
                 if inner.is_served() {
                     inner.call();
                 } else {
-                    inner.close_unserved();
+                    inner.close_unserved(true);
                 }
             }
         }

@@ -536,7 +536,7 @@ impl Inner {
     pub(crate) fn drop_half(&self) {
         // ORDERING: AcqRel: the last half's drop comes after all that the other one did.
         if self.halves.fetch_sub(1, AcqRel) == 1 && !self.is_served() {
-            self.close_unserved();
+            self.close_unserved(false);
         }
     }
 
@@ -550,7 +550,8 @@ impl Inner {
     }
 
     /// Closes a connection that no service runs callbacks for.
-    pub(crate) fn close_unserved(&self) {
+    /// `in_use`: somebody still has it.
+    pub(crate) fn close_unserved(&self, in_use: bool) {
         self.shared.life.ask_to_close();
         self.wake_all();
         if !self.linger_to_close() {
@@ -558,8 +559,11 @@ impl Inner {
         }
         if self.shared.life.close() {
             self.leave_table();
-            // The other threads that have it, and the peer, learn of it at once.
-            self.shutdown();
+            if in_use {
+                // The other threads that have it, and the peer, learn of it at once. Without them
+                // the kernel does better: it resets a peer whose bytes nobody will read.
+                self.shutdown();
+            }
             self.handle().run_closers();
         }
     }
