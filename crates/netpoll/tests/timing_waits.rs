@@ -52,11 +52,11 @@ fn waited<T>(
     meanwhile: impl FnOnce(Handle) + Send + 'static,
 ) -> (T, Duration) {
     let handle = conn.handle();
+    let start = Instant::now();
     let other = thread::spawn(move || {
         thread::sleep(SHORT);
         meanwhile(handle);
     });
-    let start = Instant::now();
     let result = wait(conn);
     let took = start.elapsed();
     other.join().unwrap();

@@ -47,6 +47,10 @@ fn lookup(name: &str, port: u16) -> io::Result<Vec<Addr>> {
 
 fn lookup_until(name: String, port: u16, deadline: Instant) -> io::Result<Vec<Addr>> {
     let timeout = || io::Error::new(io::ErrorKind::TimedOut, "looking up the name took too long");
+    if deadline <= sys::now() {
+        // Not worth a thread, which might even win.
+        return Err(timeout());
+    }
     let place = Place::wait(deadline).ok_or_else(timeout)?;
     let (answer, wait) = sync_channel(1);
     thread::Builder::new().name("netpoll-lookup".into()).spawn(move || {
