@@ -16,7 +16,7 @@ use std::{
 use crate::{
     crew::Crew,
     error::JoinError,
-    panics::Panics,
+    panics::{Panics, discard},
     sync::{Arc, Condvar, Deadline, Mutex, MutexGuard},
     task::Run,
     worker,
@@ -25,7 +25,8 @@ use crate::{
 /// The right to the result of a task, from [`Pool::spawn`](crate::Pool::spawn).
 ///
 /// Dropped before the task has ended, it lets the task run on: the result is dropped by the worker,
-/// and a panic goes to the pool's panic handler. Dropped later, it takes either along.
+/// and a panic goes to the pool's panic handler. Dropped later, it takes either along; a result that
+/// panics when it is dropped goes to the panic handler too.
 pub struct JoinHandle<T> {
     packet: Option<Arc<Packet<T>>>,
 }
@@ -125,9 +126,18 @@ impl<T> Drop for JoinHandle<T> {
         let Some(packet) = self.packet.take() else { return };
         let mut state = packet.state.lock();
         let last = mem::replace(&mut state.stage, Stage::Detached);
-        // A result is the user's: it drops outside the lock.
+        // A result is the user's: it drops outside the lock. If that panics, it ends as on a worker,
+        // so that it does not matter which of the two came first.
         drop(state);
-        drop(last);
+        let crew = &packet.crew;
+        match last {
+            Stage::Ended(Err(JoinError::Panicked(payload))) => discard(payload),
+            last => {
+                if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(last))) {
+                    crew.panics.report(payload, None);
+                }
+            }
+        }
     }
 }
 
