@@ -2,11 +2,15 @@
 
 use std::{
     fmt, io,
+    os::fd::OwnedFd,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use poller::{Interest, sys};
+use poller::{
+    Interest,
+    sys::{self, Addr},
+};
 
 use crate::{
     Error, Result, accept,
@@ -69,16 +73,60 @@ impl Dialer {
         let deadline = self.timeout.and_then(|timeout| sys::now().checked_add(timeout));
         let fd = net::connect(target, &self.options, deadline).map_err(io::Error::from)?;
         let peer = sys::peer_addr(&fd).ok();
-        let is_tcp = peer.as_ref().is_some_and(|peer| !peer.is_unix());
-        let options = Arc::clone(&sched.host.options);
-        let seat = sched.host.next_seat(&sched);
-        let conn = accept::connection(fd, peer, is_tcp, &options, Home { sched, seat });
-        let inner = conn.inner();
-        inner.enter_table()?;
-        inner.register(Interest::RDHUP)?;
-        inner.shared.life.open();
-        Ok(conn)
+        watched(sched, fd, peer)
     }
+
+    /// Adopts a connected stream socket: one of the standard library's, one half of a pair, or one
+    /// that was inherited. It becomes non-blocking and close-on-exec, and a connection like a
+    /// dialed one.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use netpoll::{EventLoop, Reader, Writer};
+    ///
+    /// let event_loop = EventLoop::new()?;
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let mut ours = event_loop.dialer().adopt(ours)?;
+    /// let theirs = event_loop.dialer().adopt(theirs)?;
+    /// ours.write_binary(b"hello")?;
+    /// ours.flush()?;
+    /// assert_eq!(theirs.next(5)?, b"hello");
+    /// # Ok::<(), netpoll::BoxError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] with [`InvalidInput`](io::ErrorKind::InvalidInput) where it is no stream
+    /// socket, or with [`NotConnected`](io::ErrorKind::NotConnected); [`Error::Closed`] where the
+    /// loop is gone. The descriptor is closed then.
+    pub fn adopt(&self, socket: impl Into<OwnedFd>) -> Result<Connection> {
+        let sched = self.sched.upgrade().ok_or(Error::Closed)?;
+        if sched.is_ending() {
+            return Err(Error::Closed);
+        }
+        let fd = socket.into();
+        if !sys::is_stream(&fd).unwrap_or(false) {
+            let what = "the descriptor is not a stream socket";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what).into());
+        }
+        let peer = sys::peer_addr(&fd)?;
+        sys::set_nonblocking(&fd, true)?;
+        sys::set_cloexec(&fd, true)?;
+        watched(sched, fd, Some(peer))
+    }
+}
+
+/// A connection that a poller of `sched` watches for hang-up.
+fn watched(sched: Arc<Scheduler<Net>>, fd: OwnedFd, peer: Option<Addr>) -> Result<Connection> {
+    let is_tcp = peer.as_ref().is_some_and(|peer| !peer.is_unix());
+    let options = Arc::clone(&sched.host.options);
+    let seat = sched.host.next_seat(&sched);
+    let conn = accept::connection(fd, peer, is_tcp, &options, Home { sched, seat });
+    let inner = conn.inner();
+    inner.enter_table()?;
+    inner.register(Interest::RDHUP)?;
+    inner.shared.life.open();
+    Ok(conn)
 }
 
 impl fmt::Debug for Dialer {

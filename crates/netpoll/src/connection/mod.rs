@@ -11,6 +11,7 @@ mod write_half;
 use std::{fmt, sync::Arc};
 
 use linkbuffer::{Error, LinkBuffer, Owned, Placeholder, Reader, Reserve, Result, Slice, Writer};
+use poller::sys::{self, Input};
 
 pub(crate) use self::callbacks::{Served, Session};
 use self::inner::Inner;
@@ -90,6 +91,16 @@ impl Connection {
             self.write.set_split();
             self.write.take()
         })
+    }
+
+    /// Whether a connection that was kept unused, as in a pool, can be used again: neither side has
+    /// closed it, and nothing has come that nobody asked for. One system call; consumes nothing.
+    pub fn is_healthy(&self) -> bool {
+        let inner = self.inner();
+        let live = self.read.is_live() && self.write.is_live();
+        live && inner.shared.life.is_active()
+            && self.read.buffer().is_empty()
+            && matches!(sys::has_input(inner.fd()), Ok(Input::Nothing))
     }
 
     /// With framing, the length in bytes of the message that the handler was called for.

@@ -1,0 +1,173 @@
+//! Connections of a dialer: adopted sockets, health, and failures.
+
+mod common;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, UdpSocket},
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use common::{connect, eventually, ping, serve, stress};
+use netpoll::{Error, EventLoop, LengthPrefixed, Reader, ReaderExt, Writer, WriterExt, service_fn};
+
+#[test]
+fn adopted_sockets_are_connections() {
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let dialer = event_loop.dialer();
+    // TCP, with bytes and an end already there.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = connect(listener.local_addr().unwrap());
+    client.write_all(b"hello").unwrap();
+    let conn = dialer.adopt(listener.accept().unwrap().0).unwrap();
+    assert_eq!(&conn.read_array::<5>().unwrap(), b"hello");
+    drop(client);
+    assert!(matches!(conn.next(1), Err(Error::Ended { .. })));
+    // A pair, one end of it served.
+    let (mut near, far) = UnixStream::pair().unwrap();
+    near.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    near.write_all(&common::frame(b"early")).unwrap();
+    let echo = service_fn(|conn| {
+        let (r, w) = conn.split();
+        w.write_bytes(r.slice(r.len())?)?;
+        Ok(w.flush().map(drop)?)
+    })
+    .framing(LengthPrefixed::u32_be());
+    event_loop.attach(dialer.adopt(far).unwrap(), echo, ());
+    assert_eq!(common::read_frame(&mut near).unwrap(), b"early");
+    ping(&mut near, b"late");
+    drop(near);
+    eventually("its end", || event_loop.connections() == 0);
+    // What is no connected stream is refused.
+    let kind = |error: Error| std::io::Error::from(error).kind();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(kind(dialer.adopt(udp).unwrap_err()), ErrorKind::InvalidInput);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    assert_eq!(kind(dialer.adopt(file).unwrap_err()), ErrorKind::InvalidInput);
+    assert_eq!(kind(dialer.adopt(listener).unwrap_err()), ErrorKind::NotConnected);
+    drop(event_loop);
+    let (one, _other) = UnixStream::pair().unwrap();
+    assert!(matches!(dialer.adopt(one), Err(Error::Closed)));
+}
+
+#[test]
+fn the_health_of_a_connection_that_was_kept() {
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dial = || {
+        let conn = event_loop.dialer().dial(listener.local_addr().unwrap()).unwrap();
+        (conn, listener.accept().unwrap().0)
+    };
+    let (conn, mut peer) = dial();
+    assert!(conn.is_healthy() && conn.is_healthy());
+    peer.write_all(b"unasked").unwrap();
+    eventually("the bytes", || !conn.is_healthy());
+    assert_eq!(conn.next(7).unwrap(), b"unasked");
+    assert!(conn.is_healthy());
+    peer.write_all(b"ab").unwrap();
+    assert_eq!(conn.next(1).unwrap(), b"a");
+    assert!(!conn.is_healthy(), "a byte is buffered");
+    let (conn, peer) = dial();
+    drop(peer);
+    eventually("the end", || !conn.is_healthy());
+    let (conn, peer) = dial();
+    common::reset_on_drop(&peer);
+    drop(peer);
+    eventually("the reset", || !conn.is_healthy());
+    let (conn, _peer) = dial();
+    conn.handle().close();
+    assert!(!conn.is_healthy());
+}
+
+#[test]
+fn is_active_knows_without_io() {
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let conn = event_loop.dialer().dial(listener.local_addr().unwrap()).unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    assert!(conn.handle().is_active());
+    peer.write_all(b"last words").unwrap();
+    drop(peer);
+    eventually("the hang-up", || !conn.handle().is_active());
+    assert_eq!(conn.next(10).unwrap(), b"last words");
+    assert!(matches!(conn.next(1), Err(Error::Ended { requested: 1, available: 0 })));
+}
+
+#[test]
+fn failures_name_the_address() {
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = event_loop.dialer().dial(gone).unwrap_err();
+    assert!(error.to_string().contains(&gone.to_string()), "{error}");
+    let error = std::io::Error::from(error);
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let error = event_loop.dialer().dial("unix:/nowhere/at/all").unwrap_err();
+    assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+}
+
+#[test]
+fn dials_with_hardly_any_time() {
+    let (event_loop, addr) =
+        serve(EventLoop::builder().pollers(1), service_fn(|conn| Ok(conn.skip(conn.len())?)));
+    for i in 0..stress(10_000) as u64 {
+        let timeout = Duration::from_nanos(1 + i * 9973 % 1_000_000);
+        match event_loop.dialer().timeout(Some(timeout)).dial(addr) {
+            Ok(conn) => assert!(conn.handle().peer_addr().is_some()),
+            Err(error) => assert!(error.is_timeout(), "{error:?}"),
+        }
+    }
+    eventually("none is left", || event_loop.connections() == 0);
+}
+
+#[test]
+fn dialing_inside_a_handler_holds_up_nobody() {
+    // A proxy: each request goes through a connection to a backend on the same loop, and poller.
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let backend = common::serve_on(
+        &event_loop,
+        service_fn(|conn| {
+            let (r, w) = conn.split();
+            w.write_bytes(r.slice(r.len())?)?;
+            Ok(w.flush().map(drop)?)
+        })
+        .framing(LengthPrefixed::u32_be()),
+    );
+    let dialer = event_loop.dialer();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let front = service_fn(move |conn| {
+        let pooled = kept.lock().unwrap().pop();
+        let mut to = match pooled {
+            Some(to) => to,
+            None => dialer.dial(backend)?,
+        };
+        let (r, w) = conn.split();
+        let (from, forward) = to.split();
+        forward.write_bytes(r.slice(r.len())?)?;
+        forward.flush()?;
+        let len = u32::from_be_bytes(from.read_array()?);
+        w.malloc(4)?.put_u32(len);
+        w.write_bytes(from.slice(len as usize)?)?;
+        w.flush()?;
+        from.release();
+        kept.lock().unwrap().push(to);
+        Ok(())
+    })
+    .framing(LengthPrefixed::u32_be());
+    let addr = common::serve_on(&event_loop, front);
+    let clients: Vec<_> = (0..16)
+        .map(|i| {
+            thread::spawn(move || {
+                let mut client = connect(addr);
+                for round in 0..50 {
+                    ping(&mut client, &common::pattern(round * 101, i));
+                }
+                client.shutdown(std::net::Shutdown::Write).unwrap();
+                assert_eq!(client.read(&mut [0]).unwrap(), 0);
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("a client failed"));
+}
