@@ -9,6 +9,7 @@ mod dialer;
 mod event_loop;
 mod framing;
 pub mod guide;
+pub mod mux;
 mod net;
 mod net_host;
 #[cfg(not(netpoll_loom))]

@@ -4,12 +4,12 @@
 #[cfg(netpoll_loom)]
 pub(crate) use loom::{
     cell,
-    sync::{Mutex, MutexGuard, atomic},
+    sync::{Condvar, Mutex, MutexGuard, atomic},
     thread,
 };
 #[cfg(not(netpoll_loom))]
 pub(crate) use std::{
-    sync::{Mutex, MutexGuard, atomic},
+    sync::{Condvar, Mutex, MutexGuard, atomic},
     thread,
 };
 

@@ -82,6 +82,36 @@ impl WriteHalf {
         }
         Ok(n)
     }
+
+    /// Makes what is written part of the stream, and says how many bytes that was. They leave with
+    /// the next [`send`](Self::send).
+    pub(crate) fn commit(&mut self) -> Result<usize> {
+        let n = self.buf.flush()?;
+        self.inner.flushed(n);
+        Ok(n)
+    }
+
+    /// Sends what was committed, as far as the socket takes it, and never waits. If something is
+    /// left: what to [`wait_sent`](Self::wait_sent) for.
+    pub(crate) fn send(&mut self) -> Result<Option<u64>> {
+        if !self.live {
+            return taken();
+        }
+        let inner = &self.inner;
+        inner.check_writable()?;
+        inner.push();
+        self.buf.seal();
+        if inner.unsent() == 0 {
+            return Ok(None);
+        }
+        inner.check_writable()?;
+        Ok(Some(inner.flushed(0)))
+    }
+
+    /// Waits until the kernel has taken what was committed at a [`send`](Self::send).
+    pub(crate) fn wait_sent(&self, target: u64) -> Result<()> {
+        self.inner.wait_sent(target)
+    }
 }
 
 impl Writer for WriteHalf {
