@@ -140,7 +140,7 @@ fn many_producers_each_in_its_order() {
 #[test]
 fn many_producers_at_narrow_limits() {
     let builder = ShardQueue::builder().max_messages(3).max_bytes(500);
-    many(narrow(builder), 8, stress(20_000));
+    many(narrow(builder), 8, stress(2_000));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What a queue says to a message that it does not take.
 
-use std::{error, fmt};
+use std::fmt;
 
 use linkbuffer::Error;
+
+use crate::service::BoxError;
 
 /// Why a message was refused.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum Reason {
 }
 
 /// A message that was refused, and why. Nothing of it was or will be sent.
+///
+/// It is no [`std::error::Error`] itself, but `?` makes one of it, whatever the message is: an
+/// [`Error`], or the boxed one that handlers return.
 pub struct Refused<T> {
     /// The message.
     pub message: T,
@@ -59,9 +64,10 @@ impl<T> fmt::Display for Refused<T> {
     }
 }
 
-impl<T> error::Error for Refused<T> {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.reason.source()
+impl<T> From<Refused<T>> for BoxError {
+    /// For functions that return any error.
+    fn from(refused: Refused<T>) -> Self {
+        refused.reason.into()
     }
 }
 
