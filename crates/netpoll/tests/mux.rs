@@ -41,11 +41,12 @@ fn pair(builder: Builder) -> Pair {
     Pair { queue: builder.build(write), peer, handle, _read: read, _loop: event_loop }
 }
 
-/// Room for few bytes on the way, so that a peer that does not read is soon felt.
+/// Room for few bytes on the way, so that a peer that does not read is soon felt. More than the
+/// largest segment all the same: below that it is TCP's timers that are felt.
 fn narrow(builder: Builder) -> Pair {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    poller::sys::set_recv_buffer(&listener, 4096).unwrap();
-    let options = netpoll::SocketOptions::new().send_buffer(Some(4096));
+    poller::sys::set_recv_buffer(&listener, 128 << 10).unwrap();
+    let options = netpoll::SocketOptions::new().send_buffer(Some(32 << 10));
     let event_loop = EventLoop::builder().pollers(1).socket_options(options).build().unwrap();
     let conn = event_loop.dialer().dial(listener.local_addr().unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
@@ -140,7 +141,7 @@ fn many_producers_each_in_its_order() {
 #[test]
 fn many_producers_at_narrow_limits() {
     let builder = ShardQueue::builder().max_messages(3).max_bytes(500);
-    many(narrow(builder), 8, stress(2_000));
+    many(narrow(builder), 8, stress(20_000));
 }
 
 #[test]
