@@ -223,9 +223,11 @@ impl<S: Service> Session for Served<S> {
             }
             Phase::Open => {
                 let outcome = self.look(inner);
-                if outcome == Outcome::Nothing && inner.shared.life.is_broken() {
-                    // A write timed out: no reply can be whole any more.
-                    inner.give_up(inner.fault().unwrap_or(Error::WriteTimeout).into());
+                let broken = inner.shared.life.is_broken() && inner.fault().is_none();
+                if outcome == Outcome::Nothing && broken {
+                    // A write timed out: no reply can be whole any more. (Where the socket failed
+                    // instead, what the peer had sent before is still to be read, up to its end.)
+                    inner.give_up(Error::WriteTimeout.into());
                     return Outcome::More;
                 }
                 if outcome == Outcome::Nothing && inner.shared.life.is_draining() {
