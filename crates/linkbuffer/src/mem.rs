@@ -10,10 +10,7 @@ use crate::{Error, Result};
 #[cfg(not(netpoll_loom))]
 #[inline]
 pub(crate) fn alloc(size: usize) -> Result<(NonNull<u8>, usize)> {
-    match mcache::try_malloc(size) {
-        Ok(block) => Ok(block.into_raw()),
-        Err(_) => Err(Error::TooLarge { requested: size }),
-    }
+    mcache::try_malloc_raw(size).map_err(|_| Error::TooLarge { requested: size })
 }
 
 /// # Safety
@@ -22,7 +19,7 @@ pub(crate) fn alloc(size: usize) -> Result<(NonNull<u8>, usize)> {
 #[cfg(not(netpoll_loom))]
 #[inline]
 pub(crate) unsafe fn free(ptr: NonNull<u8>, capacity: usize) {
-    // SAFETY: the caller's promise; `alloc` took them from `into_raw`.
+    // SAFETY: the caller's promise; `alloc` took them from `try_malloc_raw`.
     drop(unsafe { mcache::Block::from_raw(ptr, capacity) });
 }
 

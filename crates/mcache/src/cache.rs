@@ -406,6 +406,31 @@ pub fn try_malloc(size: usize) -> Result<Block, AllocError> {
     try_malloc_with_capacity(size, size)
 }
 
+/// [`try_malloc`] and [`Block::into_raw`] in one, for who keeps the memory in a structure of their own:
+/// its address, and its capacity. [`Block::from_raw`] takes it back.
+///
+/// # Errors
+///
+/// As [`try_malloc`].
+///
+/// # Examples
+///
+/// ```
+/// let (ptr, capacity) = mcache::try_malloc_raw(100)?;
+/// assert_eq!(capacity, 128);
+/// // SAFETY: it came from `try_malloc_raw`, and is used no more.
+/// drop(unsafe { mcache::Block::from_raw(ptr, capacity) });
+/// # Ok::<(), mcache::AllocError>(())
+/// ```
+#[inline]
+pub fn try_malloc_raw(size: usize) -> Result<(NonNull<u8>, usize), AllocError> {
+    // Each on its own, so that the common one is no more than taking an address.
+    match kept(size, size) {
+        Some(block) => Ok(block.into_raw()),
+        None => not_kept(size, size).map(Block::into_raw),
+    }
+}
+
 /// [`malloc`] for `size` bytes now and `cap` later: the capacity is the power of two above both.
 ///
 /// # Panics

@@ -23,7 +23,9 @@ mod stock;
 mod sync;
 
 pub use block::Block;
-pub use cache::{Cache, malloc, malloc_with_capacity, try_malloc, try_malloc_with_capacity};
+pub use cache::{
+    Cache, malloc, malloc_with_capacity, try_malloc, try_malloc_raw, try_malloc_with_capacity,
+};
 pub use config::Builder;
 pub use dirtmake::{AllocError, Spare};
 pub use stats::Stats;
