@@ -12,7 +12,7 @@
 //! - **N1** `refs` counts who keeps the *memory* of a block, owned or pieces node: its place in a chain,
 //!   each view, each slice. Who drops the last reference frees it. Views are kept by their chain alone.
 //! - **N2** Whoever takes a new reference holds one; so a count of one that its holder sees cannot rise
-//!   behind its back.
+//!   behind its back. Such a node is in no other chain, so a slice that holds it can make it a link again.
 //! - **N3** `data` is not written once a byte of the node is published, `len` not once its successor is
 //!   linked, and only then do readers look at it (the chain's C3). `cap` and `firm` are the writer's alone.
 //!   Whoever owns both ends of a chain may change all of them.
@@ -86,6 +86,8 @@ const _: () = assert!(HEADER % align_of::<Storage>() == 0 && HEADER % align_of::
 
 impl Node {
     /// A header in a new mcache block with `extra` bytes behind it, and how many bytes those are.
+    // Inlined, what it writes is merged with what its caller knows better.
+    #[inline(always)]
     fn create(extra: usize, kind: Kind, mem: *mut Node) -> Result<(NodePtr, *mut u8, usize)> {
         let (block, size) = mem::alloc(HEADER.saturating_add(extra))?;
         let node = block.cast::<Node>();
@@ -110,19 +112,27 @@ impl Node {
 
     /// A node with room for at least `room` bytes.
     pub(crate) fn block(room: usize) -> Result<NodePtr> {
+        Node::block_and_part(room).map(|(node, _)| node)
+    }
+
+    /// A node with room for at least `room` bytes, and its part, for who would ask for it at once.
+    #[inline]
+    pub(crate) fn block_and_part(room: usize) -> Result<(NodePtr, Part)> {
         if room > APART {
-            return Node::apart(room);
+            // SAFETY: the node is new and ours.
+            return Node::apart(room).map(|node| (node, unsafe { node.part() }));
         }
         let (node, data, spare) = Node::create(room, Kind::Block, ptr::null_mut())?;
         let cap = if room < TINY { room } else { spare };
+        let part = Part { data, len: 0, cap, firm: 0 };
         // SAFETY: the node is new and ours.
-        unsafe { node.set_part(Part { data, len: 0, cap, firm: 0 }) };
+        unsafe { node.set_part(part) };
         #[cfg(netpoll_loom)]
         // SAFETY: the node is new and ours.
         unsafe {
             (*node.as_ptr()).track = track::Track::new(data, cap)
         };
-        Ok(node)
+        Ok((node, part))
     }
 
     /// A node with exactly `room` bytes of room, its header apart.
@@ -253,6 +263,12 @@ pub(crate) trait NodeExt: Copy {
     ///
     /// The caller holds one (N2).
     unsafe fn retain(self);
+    /// Takes a reference to the memory of a node that is not a view, for the only one who could.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds one, and if that is the only one, nobody else can take another through it.
+    unsafe fn retain_alone(self);
     /// Gives back a reference to the memory of a node that is not a view.
     ///
     /// # Safety
@@ -356,6 +372,21 @@ impl NodeExt for NodePtr {
     }
 
     #[inline]
+    unsafe fn retain_alone(self) {
+        // SAFETY: alive by the caller's reference.
+        let refs = unsafe { &(*self.as_ptr()).refs };
+        // ORDERING: Acquire pairs with the Release in `unref`: the store below ends the release sequence of
+        // who dropped the others, so we hand on what they did. One cannot become two (N2).
+        if planted!("retain-unseen", true, instead of refs.load(Ordering::Acquire) == 1) {
+            // ORDERING: Relaxed, as in `retain`.
+            refs.store(2, Ordering::Relaxed);
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.retain() }
+        }
+    }
+
+    #[inline]
     unsafe fn unref(self) {
         // SAFETY: alive by the caller's reference; destroyed by the last holder (N1).
         unsafe {
@@ -396,6 +427,7 @@ impl NodeExt for NodePtr {
         }
     }
 
+    #[inline]
     unsafe fn is_sole(self) -> bool {
         // ORDERING: Acquire, as in `unref`: what other holders read, they have read.
         // SAFETY: the caller's promise.
@@ -438,11 +470,32 @@ impl NodeExt for NodePtr {
 /// # Safety
 ///
 /// Nobody else holds the node.
+#[inline]
 unsafe fn destroy(node: NodePtr) {
-    // SAFETY: we are the last holder; what is behind the header is as `create` and its callers left it.
+    // SAFETY: we are the last holder.
     unsafe {
-        let (kind, class) = ((*node.as_ptr()).kind, (*node.as_ptr()).class);
-        match kind {
+        if !matches!((*node.as_ptr()).kind, Kind::Block | Kind::View) {
+            drop_kept(node);
+        }
+        #[cfg(netpoll_loom)]
+        (*node.as_ptr()).track.finish();
+        let class = (*node.as_ptr()).class;
+        ptr::drop_in_place(node.as_ptr());
+        mem::free(node.cast(), 1 << class);
+    }
+}
+
+/// Drops what is kept behind the header.
+///
+/// # Safety
+///
+/// Nobody else holds the node, and it is freed next.
+#[cold]
+#[inline(never)]
+unsafe fn drop_kept(node: NodePtr) {
+    // SAFETY: the caller's promise; what is behind the header is as `create` and its callers left it.
+    unsafe {
+        match (*node.as_ptr()).kind {
             Kind::Block | Kind::View => {}
             Kind::Owned => {
                 let storage = node.as_ptr().cast::<u8>().add(HEADER).cast::<Storage>();
@@ -454,10 +507,6 @@ unsafe fn destroy(node: NodePtr) {
                 ptr::drop_in_place(list);
             }
         }
-        #[cfg(netpoll_loom)]
-        (*node.as_ptr()).track.finish();
-        ptr::drop_in_place(node.as_ptr());
-        mem::free(node.cast(), 1 << class);
     }
 }
 
@@ -498,6 +547,29 @@ impl Piece {
         }
     }
 
+    /// The bytes of a node that a chain's reader holds.
+    ///
+    /// # Safety
+    ///
+    /// As for `new`, and the caller is that reader.
+    #[inline]
+    pub(crate) unsafe fn of_reader(node: NodePtr, ptr: *const u8, len: usize) -> Piece {
+        // ORDERING: Acquire pairs with the Release in `Tail::publish`.
+        // SAFETY: the caller's promise.
+        let done = unsafe { !(*node.as_ptr()).next.load(Ordering::Acquire).is_null() };
+        if !done {
+            // SAFETY: the caller's promise.
+            return unsafe { Piece::new(node, ptr, len) };
+        }
+        // SAFETY: the writer, which shares the chain's reference to its last node, is done with this one;
+        // so if the reference is the only one, it is the reader's, who is in one thread.
+        unsafe {
+            let mem = node.memory();
+            mem.retain_alone();
+            Piece { mem, ptr: NonNull::new_unchecked(ptr.cast_mut()), len }
+        }
+    }
+
     /// Takes over the first reference of a new owned node.
     ///
     /// # Safety
@@ -533,9 +605,23 @@ impl Piece {
         unsafe { Piece::new(self.mem, self.ptr.as_ptr().add(from), len) }
     }
 
-    /// A link that shows these bytes, and takes the reference over.
+    /// A link that shows these bytes, and takes the reference over: their own node, if nobody else keeps it.
+    #[inline(always)]
     pub(crate) fn into_link(self) -> Result<NodePtr> {
         let part = Part { data: self.ptr.as_ptr(), len: self.len, cap: self.len, firm: 0 };
+        // SAFETY: the reference is ours; if it is the only one, then so is the node, which is in no chain,
+        // and whoever used it is done (N2).
+        unsafe {
+            let node = self.mem;
+            debug_assert!(!matches!((*node.as_ptr()).kind, Kind::View | Kind::Pieces));
+            if planted!("link-shared", true, instead of node.is_sole()) {
+                std::mem::forget(self);
+                // ORDERING: Relaxed, not published.
+                (*node.as_ptr()).next.store(ptr::null_mut(), Ordering::Relaxed);
+                node.set_part(part);
+                return Ok(node);
+            }
+        }
         let (node, ..) = Node::create(0, Kind::View, self.mem.as_ptr())?;
         std::mem::forget(self);
         // SAFETY: the node is new and ours.

@@ -9,6 +9,10 @@ use crate::{LinkBuffer, Owned, ReadHalf, Result};
 /// appended to any writer without a copy. It keeps the whole blocks that it lies in, so for a few bytes to
 /// be kept for long, copy them.
 ///
+/// To pass bytes on, slice them, [`release`](crate::Reader::release) the reader, then append the slice: the
+/// blocks that nobody else holds by then go over as they are. Appended first, each gets a link that shares
+/// it, which costs a little more.
+///
 /// The bytes may lie in several [`chunks`](Slice::chunks); [`reader`](Slice::reader) reads across them.
 ///
 /// ```
@@ -77,6 +81,7 @@ impl Slice {
     }
 
     /// Hands out the pieces, with their references if nobody else has this slice.
+    #[inline]
     pub(crate) fn into_pieces(self, mut to: impl FnMut(Piece) -> Result<()>) -> Result<()> {
         let list = match self.0 {
             Repr::Empty => return Ok(()),
@@ -86,16 +91,16 @@ impl Slice {
         // SAFETY: `self` holds a reference to the list until the end.
         unsafe {
             let pieces = list.as_pieces();
-            if !list.is_sole() {
-                return pieces.iter().cloned().try_for_each(to);
+            let sole = list.is_sole();
+            if sole {
+                // From here on the list drops none of them; what `to` does not get is dropped here.
+                let mut part = list.part();
+                part.firm = 0;
+                list.set_part(part);
             }
-            // From here on the list drops none of them; what `to` does not get is dropped here.
-            let mut part = list.part();
-            part.firm = 0;
-            list.set_part(part);
             let mut result = Ok(());
             for piece in pieces {
-                let piece = std::ptr::read(piece);
+                let piece = if sole { std::ptr::read(piece) } else { piece.clone() };
                 if result.is_ok() {
                     result = to(piece);
                 }

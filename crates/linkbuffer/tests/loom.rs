@@ -177,6 +177,47 @@ fn two_slices_dropped_at_once() {
     });
 }
 
+/// A block is sliced again while an earlier slice of it is dropped in another thread.
+#[test]
+fn slice_against_an_earlier_ones_drop() {
+    model(3, || {
+        let (mut r, mut w) = halves();
+        write(&mut w, &[1, 2]);
+        write(&mut w, &[3]);
+        let one = r.slice(1).unwrap();
+        let other = thread::spawn(move || assert_eq!(one, [1][..]));
+        let two = r.slice(1).unwrap();
+        r.release();
+        assert_eq!(two, [2][..]);
+        drop(two);
+        other.join().unwrap();
+    });
+}
+
+/// Two clones of a slice are appended in two threads, and only one of them at most by the slice's own node.
+#[test]
+fn clones_appended_at_once() {
+    fn append(slice: Slice) {
+        let mut b = LinkBuffer::from(slice);
+        assert_eq!(b.next(2).unwrap(), [1, 2]);
+        b.release();
+        b.write_binary(&[3]).unwrap();
+        b.flush().unwrap();
+        assert_eq!(b.next(1).unwrap(), [3]);
+    }
+    model(2, || {
+        let (mut r, mut w) = halves();
+        write(&mut w, &[1, 2]);
+        let slice = r.slice(2).unwrap();
+        r.release();
+        drop((r, w));
+        let clone = slice.clone();
+        let other = thread::spawn(move || append(clone));
+        append(slice);
+        other.join().unwrap();
+    });
+}
+
 /// What a poller does, against what the handler's side looks at.
 #[test]
 fn book_ack_against_len_and_peek() {

@@ -72,7 +72,7 @@ impl Walk {
             unsafe {
                 let (node, at, len) = self.next(n)?;
                 n -= len;
-                Some(Piece::new(node, at, len))
+                Some(Piece::of_reader(node, at, len))
             }
         })
     }

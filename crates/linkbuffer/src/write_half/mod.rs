@@ -275,19 +275,20 @@ impl WriteHalf {
         }
         if let Some(spare) = NonNull::new(self.spare) {
             // SAFETY: the spare node is ours.
-            if unsafe { spare.part() }.cap >= n {
+            let part = unsafe { spare.part() };
+            if part.cap >= n {
                 self.spare = ptr::null_mut();
-                self.attach(spare);
+                self.attach(spare, part);
                 return Ok(());
             }
         }
-        let node = Node::block(n.max(self.block_room))?;
+        let (node, part) = Node::block_and_part(n.max(self.block_room))?;
         if self.node.is_null() {
             // Nothing is kept from before (`take_back`), so there is nothing to close or to set aside.
             self.first = node.as_ptr();
-            self.set_node(node.as_ptr());
+            self.set_node_and_part(node.as_ptr(), part);
         } else {
-            self.attach(node);
+            self.attach(node, part);
         }
         Ok(())
     }
@@ -302,10 +303,15 @@ impl WriteHalf {
 
     /// Makes `node` the current one, as it describes itself.
     fn set_node(&mut self, node: *mut Node) {
-        self.node = node;
         let none = Part { data: ptr::dangling_mut(), len: 0, cap: 0, firm: 0 };
         // SAFETY: a node of ours, or the chain's last one.
         let part = NonNull::new(node).map_or(none, |node| unsafe { node.part() });
+        self.set_node_and_part(node, part);
+    }
+
+    #[inline]
+    fn set_node_and_part(&mut self, node: *mut Node, part: Part) {
+        self.node = node;
         (self.data, self.len, self.cap, self.firm) = (part.data, part.len, part.cap, part.firm);
     }
 
@@ -318,10 +324,13 @@ impl WriteHalf {
     }
 
     /// Unlinks the current node if it is unpublished and empty (W3), and returns it.
+    #[inline]
     fn detach_empty_end(&mut self) -> Option<NodePtr> {
-        if self.len > 0 || self.first.is_null() {
-            return None;
-        }
+        if self.len > 0 || self.first.is_null() { None } else { self.detach_end() }
+    }
+
+    #[cold]
+    fn detach_end(&mut self) -> Option<NodePtr> {
         let empty = NonNull::new(self.node)?;
         self.close();
         if self.first == self.node {
@@ -343,6 +352,7 @@ impl WriteHalf {
         Some(empty)
     }
 
+    #[inline]
     fn set_aside_empty_end(&mut self) {
         if let Some(empty) = self.detach_empty_end() {
             self.set_aside(empty);
@@ -350,6 +360,7 @@ impl WriteHalf {
     }
 
     /// Keeps an empty node for later, if it has more room than the one that is kept.
+    #[cold]
     fn set_aside(&mut self, empty: NodePtr) {
         // SAFETY: both are ours, and in no list.
         unsafe {
@@ -372,9 +383,23 @@ impl WriteHalf {
         }
     }
 
-    /// Links one node to the end and goes on in it.
-    fn attach(&mut self, node: NodePtr) {
-        self.attach_list(node.as_ptr(), node.as_ptr());
+    /// Links one node, empty and ours, to the end and goes on in it. Nothing is let go of.
+    fn attach(&mut self, node: NodePtr, part: Part) {
+        self.set_aside_empty_end();
+        self.close();
+        self.closed += self.len - self.firm;
+        self.set_after_end(node.as_ptr());
+        self.set_node_and_part(node.as_ptr(), part);
+    }
+
+    /// Links `node` behind the current one, which is closed.
+    fn set_after_end(&mut self, node: *mut Node) {
+        if self.first.is_null() {
+            self.first = node;
+        } else {
+            // SAFETY: the end of the list, which is ours.
+            unsafe { set_next(self.node, node) };
+        }
     }
 
     /// Links the nodes from `first` to `last`, which are closed and linked among themselves, to the end, and
@@ -384,12 +409,7 @@ impl WriteHalf {
         self.set_aside_empty_end();
         self.close();
         self.closed += self.len - self.firm;
-        if self.first.is_null() {
-            self.first = first;
-        } else {
-            // SAFETY: the end of the list, which is ours.
-            unsafe { set_next(self.node, first) };
-        }
+        self.set_after_end(first);
         // SAFETY: the new nodes are ours.
         self.closed += unsafe { pending_until(first, last) };
         self.set_node(last);
