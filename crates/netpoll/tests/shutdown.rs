@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -48,7 +48,9 @@ fn under_load_every_request_is_answered_whole_or_not_at_all() {
         let clients: Vec<_> = (0..32)
             .map(|i| {
                 let started = Arc::clone(&started);
-                thread::spawn(move || client_until_refused(addr, i, &started))
+                // Here, not in the thread: one that starts late would find nobody listening.
+                let client = connect(addr);
+                thread::spawn(move || client_until_refused(client, i, &started))
             })
             .collect();
         eventually("load", || started.load(SeqCst) >= 32 * 20);
@@ -63,8 +65,7 @@ fn under_load_every_request_is_answered_whole_or_not_at_all() {
 }
 
 /// Sends requests until the connection ends; how many were answered. Each reply is whole.
-fn client_until_refused(addr: SocketAddr, seed: usize, started: &AtomicUsize) -> usize {
-    let mut client = connect(addr);
+fn client_until_refused(mut client: TcpStream, seed: usize, started: &AtomicUsize) -> usize {
     let body = common::pattern(300 + seed * 17, seed);
     let request = frame(&body);
     let mut answered = 0;
