@@ -34,32 +34,52 @@ fn plan(to: SocketAddrV4, pace: Pace) -> Plan {
 
 const SLICE: Duration = Duration::from_millis(50);
 
+/// Slices one after another until one of them shows what is looked for: a busy machine may need
+/// more than one.
+fn eventually<T>(mut slice: impl FnMut() -> Option<T>) -> T {
+    (0..200).find_map(|_| slice()).expect("it did not come in 200 slices")
+}
+
+/// The replies of the first slice that has any.
+fn replies(load: &mut Load) -> u64 {
+    eventually(|| Some(load.run(SLICE).unwrap().replies).filter(|&n| n > 0))
+}
+
 #[test]
 fn a_closed_loop_counts_every_reply() {
     let to = server(|_| {});
     for (frame, depth) in [(0, 1), (100, 32), (300_000, 2)] {
         let plan = Plan { frame, ..plan(to, Pace::Closed { depth }) };
         let mut load = Load::connect(plan).unwrap();
-        let slice = load.run(4 * SLICE).unwrap();
-        assert!(slice.replies > 0 && slice.elapsed >= SLICE);
+        let slice = eventually(|| Some(load.run(SLICE).unwrap()).filter(|s| s.replies > 0));
+        assert!(slice.elapsed >= SLICE);
         assert!(slice.latency.quantile(0.5) > 0);
         assert!(load.drain().unwrap() <= 3 * depth);
-        assert!(load.run(SLICE).unwrap().replies > 0);
+        replies(&mut load);
     }
 }
 
 #[test]
 fn an_open_loop_sends_what_is_due() {
-    let mut load = Load::connect(plan(server(|_| {}), Pace::Open { per_second: 2000.0 })).unwrap();
-    let slice = load.run(2 * SLICE).unwrap();
-    let total = slice.replies + load.drain().unwrap();
-    assert!((150..=201).contains(&total), "{total}");
+    let to = server(|_| {});
+    eventually(|| {
+        let mut load = Load::connect(plan(to, Pace::Open { per_second: 2000.0 })).unwrap();
+        let slice = load.run(2 * SLICE).unwrap();
+        let total = slice.replies + load.drain().unwrap();
+        assert!(total <= 201, "{total}");
+        (total >= 150).then_some(())
+    });
 }
 
 #[test]
 fn churn_opens_a_connection_for_each_request() {
     let mut load = Load::connect(plan(server(|_| {}), Pace::Churn)).unwrap();
-    assert!(load.run(SLICE).unwrap().replies > 3);
+    // More than the three connections that there are at a time.
+    let mut seen = 0;
+    eventually(|| {
+        seen += replies(&mut load);
+        (seen > 3).then_some(())
+    });
     assert!(load.drain().unwrap() <= 3);
 }
 
@@ -67,7 +87,7 @@ fn churn_opens_a_connection_for_each_request() {
 fn wrong_bytes_are_seen() {
     let to = server(|bytes| *bytes.last_mut().unwrap() ^= 1);
     let mut load = Load::connect(plan(to, Pace::Closed { depth: 1 })).unwrap();
-    let error = load.run(SLICE).unwrap_err();
+    let error = eventually(|| load.run(SLICE).err());
     assert!(error.to_string().contains("wrong bytes"), "{error}");
 }
 
