@@ -4,6 +4,7 @@
 mod accept;
 mod config;
 mod connection;
+mod contain;
 mod current;
 mod dialer;
 mod event_loop;

@@ -10,20 +10,17 @@
 //!
 //! One step runs one callback, in the HANDLER state, by the owner of the connection's turn.
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use linkbuffer::{Error, Reader};
 use poller::Interest;
 
 use super::{Connection, inner::Inner};
 use crate::{
+    contain::{contain, contained},
     framing::{Buffered, Frame},
     sched::Outcome,
-    service::{BoxError, HandlerResult, Service},
+    service::{HandlerResult, Service},
 };
 
 /// What a loop runs of a connection, whatever its service.
@@ -178,17 +175,13 @@ impl<S: Service> Served<S> {
             if inner.is_split() {
                 inner.shutdown();
             }
-            let _ = contain(|| {
-                drop(conn);
-                Ok(())
-            });
+            contained(|| drop(conn));
         }
+        let why = inner.shared.take_blame();
         if let Some(state) = self.state.take() {
-            let why = inner.shared.take_blame();
-            let _ = contain(|| {
-                self.service.on_close(&handle, state, why);
-                Ok(())
-            });
+            contained(|| self.service.on_close(&handle, state, why));
+        } else {
+            contained(|| drop(why));
         }
         handle.run_closers();
         inner.leave_service();
@@ -264,18 +257,4 @@ impl<S: Service> Session for Served<S> {
 
 fn too_large(len: usize, max: usize) -> Error {
     Error::FrameTooLarge { len, max }
-}
-
-/// Runs user code; a panic becomes an error.
-fn contain<T>(f: impl FnOnce() -> HandlerResult<T>) -> HandlerResult<T> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| Err(describe(&*panic)))
-}
-
-fn describe(panic: &(dyn Any + Send)) -> BoxError {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("with a value that is no text");
-    format!("a callback panicked: {text}").into()
 }

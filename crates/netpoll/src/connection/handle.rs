@@ -3,7 +3,6 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use poller::sys::{self, Addr};
 
 use super::{inner::Inner, state::Life, wait};
 use crate::{
+    contain::contained,
     service::BoxError,
     sync::{
         Mutex,
@@ -130,7 +130,12 @@ impl Shared {
 
     /// Remembers why the connection ends; the first reason counts.
     pub(crate) fn blame(&self, why: BoxError) {
-        lock(&self.why).get_or_insert(why);
+        let late = {
+            let mut first = lock(&self.why);
+            if first.is_some() { Some(why) } else { first.replace(why) }
+        };
+        // Outside the lock: an error is a user's value.
+        contained(|| drop(late));
     }
 
     pub(crate) fn take_blame(&self) -> Option<BoxError> {
@@ -267,7 +272,7 @@ impl Handle {
             None => Some(callback),
         };
         if let Some(callback) = late {
-            let _ = catch_unwind(AssertUnwindSafe(|| callback(self)));
+            contained(|| callback(self));
         }
     }
 
@@ -275,7 +280,7 @@ impl Handle {
     pub(crate) fn run_closers(&self) {
         let closers = lock(&self.shared.closers).take();
         for callback in closers.into_iter().flatten().rev() {
-            let _ = catch_unwind(AssertUnwindSafe(|| callback(self)));
+            contained(|| callback(self));
         }
     }
 

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     config::Options,
+    contain::contained,
     net_host::{Command, Entry, Net},
     sched::{Scheduler, Seat, flow::Flow, slot::Slot, turn::Turn},
     service::BoxError,
@@ -305,7 +306,7 @@ impl Inner {
     pub(crate) fn set_on_disconnect(&self, callback: Disconnect) {
         let before = lock(&self.on_disconnect).replace(callback);
         // Outside the lock: it keeps a service alive, which is the user's.
-        drop(before);
+        contained(|| drop(before));
     }
 
     pub(crate) fn on_disconnect(&self) -> Option<Disconnect> {
