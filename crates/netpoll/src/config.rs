@@ -61,6 +61,7 @@ pub enum BuildError {
 /// | `cap` | 64 × cores, at least 128 | handlers running or blocked |
 /// | `input_limit` | 1 MiB | unread bytes of a connection |
 /// | `max_message` | 16 MiB | one message, and what a handler may wait for |
+/// | `output_limit` | 4 MiB | bytes written and not sent, above one message |
 /// | `read_budget` | 256 KiB | bytes read from one socket before others have their turn |
 /// | `accept_batch` | 16 | connections accepted before others have their turn |
 /// | `fair_share` | 64 | messages of one connection handled before others have their turn |
@@ -78,6 +79,7 @@ pub(crate) struct Options {
     pub(crate) cap: u32,
     pub(crate) input_limit: usize,
     pub(crate) max_message: usize,
+    pub(crate) output_limit: usize,
     pub(crate) read_budget: usize,
     pub(crate) accept_batch: usize,
     pub(crate) fair_share: usize,
@@ -98,6 +100,7 @@ impl Default for Options {
             cap: u32::try_from(cores.saturating_mul(64)).unwrap_or(u32::MAX).clamp(128, 1 << 16),
             input_limit: 1 << 20,
             max_message: 16 << 20,
+            output_limit: 4 << 20,
             read_budget: 256 << 10,
             accept_batch: 16,
             fair_share: 64,
@@ -111,6 +114,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The most that may be written and not sent.
+    pub(crate) fn most_output(&self) -> usize {
+        self.max_message.saturating_add(self.output_limit)
+    }
+
     /// Everything is within its bounds.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let bounds = [
@@ -118,6 +126,7 @@ impl Options {
             ("cap", self.cap as usize, 1, 1 << 20, "1 to 1048576"),
             ("input_limit", self.input_limit, 1, usize::MAX / 4, "1 byte or more"),
             ("max_message", self.max_message, 1, usize::MAX / 4, "1 byte or more"),
+            ("output_limit", self.output_limit, 1, usize::MAX / 4, "1 byte or more"),
             ("read_budget", self.read_budget, 1, usize::MAX, "1 byte or more"),
             ("accept_batch", self.accept_batch, 1, usize::MAX, "1 or more"),
             ("fair_share", self.fair_share, 1, usize::MAX, "1 or more"),

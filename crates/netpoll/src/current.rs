@@ -91,6 +91,12 @@ pub(crate) fn before_wait() -> Result<()> {
     .unwrap_or(Ok(()))
 }
 
+/// In a handler that promised not to wait.
+pub(crate) fn is_inline() -> bool {
+    with(|place| !place.running.get().is_null() && place.at.sched.mode == Mode::Inline)
+        .unwrap_or(false)
+}
+
 /// In a handler of `inner`, on the thread that drives its poller: steps out of the handler state
 /// and lends the core. `None` anywhere else, and where the role was lost meanwhile.
 pub(crate) fn aside<R>(inner: &Inner, f: impl FnOnce(&mut Core) -> R) -> Option<R> {

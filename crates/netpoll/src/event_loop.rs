@@ -257,6 +257,7 @@ pub struct Stats {
 /// | [`cap`](Self::cap) | 64 × cores, at least 128 | handlers running or blocked |
 /// | [`input_limit`](Self::input_limit) | 1 MiB | unread bytes of a connection |
 /// | [`max_message`](Self::max_message) | 16 MiB | one message, and what a handler may wait for |
+/// | [`output_limit`](Self::output_limit) | 4 MiB | bytes written and not sent, above one message |
 /// | [`read_budget`](Self::read_budget) | 256 KiB | bytes read from one socket before others have their turn |
 /// | [`accept_batch`](Self::accept_batch) | 16 | connections accepted before others have their turn |
 /// | [`fair_share`](Self::fair_share) | 64 | messages of one connection handled before others have their turn |
@@ -307,6 +308,13 @@ impl Builder {
     /// The largest message, in bytes, and the most that a handler may wait for at once.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.options.max_message = bytes;
+        self
+    }
+
+    /// How many bytes a connection may have written and not sent, beside one message of the largest
+    /// size. Writing more is an error that loses nothing; flushing makes room.
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.options.output_limit = bytes;
         self
     }
 

@@ -315,9 +315,6 @@ fn a_slow_reader_ends_by_write_timeout() {
 fn successive_writes_arrive_whole_and_in_order() {
     let rounds = 12;
     for (_, runner) in common::runners() {
-        if matches!(runner, Runner::Inline) {
-            continue;
-        }
         let service = service_fn(move |conn| {
             let mark = conn.read_byte()?;
             let write = move |w: &mut dyn Writer| {
@@ -355,6 +352,104 @@ fn successive_writes_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn three_large_writes_in_one_callback() {
+    // Ordinary buffers, limits raised: nothing is lost, whoever waits for the room.
+    let size = common::stress(64 * MIB);
+    for (name, runner) in common::runners() {
+        let service = service_fn(move |conn| {
+            conn.read_byte()?;
+            for i in 0..3 {
+                conn.write_binary(&frame(&pattern(size, i)))?;
+                conn.flush()?;
+            }
+            Ok(())
+        });
+        let builder =
+            EventLoop::builder().pollers(1).runner(runner).output_limit(4 * size + 4 * MIB);
+        let (_loop, addr) = serve(builder, service);
+        let mut client = connect(addr);
+        client.write_all(b"x").unwrap();
+        for i in 0..3 {
+            assert!(read_frame(&mut client).unwrap() == pattern(size, i), "{name}: {i}");
+        }
+    }
+}
+
+#[test]
+fn output_over_its_limit_is_refused_and_loses_nothing() {
+    let service = service_fn(|conn| {
+        conn.read_byte()?;
+        conn.write_binary(&[1; 1500])?;
+        // 2,000 bytes may be pending.
+        let limits = [
+            conn.write_binary(&[2; 501]).unwrap_err(),
+            conn.malloc(501).unwrap_err(),
+            conn.placeholder(501).unwrap_err(),
+        ];
+        for error in limits {
+            assert!(
+                matches!(error, Error::LimitReached { requested: 501, limit: 2000 }),
+                "{error:?}"
+            );
+        }
+        conn.write_binary(&[3; 500])?;
+        assert_eq!(conn.flush()?, 2000);
+        conn.write_binary(&[4; 2000])?;
+        Ok(conn.flush().map(drop)?)
+    });
+    let builder = EventLoop::builder().pollers(1).max_message(1000).output_limit(1000);
+    let (_loop, addr) = serve(builder, service);
+    let mut client = connect(addr);
+    client.write_all(b"x").unwrap();
+    let mut all = vec![0; 4000];
+    client.read_exact(&mut all).unwrap();
+    let expected: Vec<u8> =
+        [(1, 1500), (3, 500), (4, 2000)].iter().flat_map(|&(b, n)| vec![b; n]).collect();
+    assert!(all == expected);
+}
+
+#[test]
+fn inline_replies_gather_up_to_their_limit() {
+    // Nobody reads: what the socket does not take stays here, and is bounded.
+    let (send, results) = std::sync::mpsc::channel();
+    let send = Mutex::new(send);
+    let service = service_fn(move |conn| {
+        conn.read_byte()?;
+        let mut flushed = 0;
+        let error = loop {
+            conn.write_binary(&pattern(MIB, flushed / MIB))?;
+            match conn.flush() {
+                Ok(n) => flushed += n,
+                Err(error) => break error,
+            }
+            assert!(flushed < 256 * MIB);
+        };
+        // What was refused is still there, and is taken back.
+        assert_eq!(conn.malloc_len(), MIB);
+        conn.malloc_ack(0)?;
+        send.lock().unwrap().send((flushed, error)).unwrap();
+        Ok(())
+    });
+    let builder = EventLoop::builder()
+        .pollers(1)
+        .runner(Runner::Inline)
+        .max_message(MIB)
+        .output_limit(3 * MIB);
+    let (event_loop, addr) = serve(builder, service);
+    let mut client = connect(addr);
+    client.write_all(b"x").unwrap();
+    let (flushed, error) = results.recv_timeout(common::PATIENCE).unwrap();
+    assert!(matches!(error, Error::WouldWait), "{error:?}");
+    // All that was accepted arrives, without any handler's doing.
+    let mut all = vec![0; flushed];
+    client.read_exact(&mut all).unwrap();
+    for (i, part) in all.chunks(MIB).enumerate() {
+        assert!(part == pattern(MIB, i), "{i}");
+    }
+    assert_eq!(event_loop.connections(), 1);
+}
+
+#[test]
 fn too_many_connections_are_turned_away() {
     let echo = |conn: &mut Connection| {
         let (r, w) = conn.split();
@@ -380,6 +475,7 @@ fn options_are_checked_when_the_loop_is_built() {
         ("cap", EventLoop::builder().cap(0)),
         ("input_limit", EventLoop::builder().input_limit(0)),
         ("max_message", EventLoop::builder().max_message(0)),
+        ("output_limit", EventLoop::builder().output_limit(0)),
         ("read_budget", EventLoop::builder().read_budget(0)),
         ("accept_batch", EventLoop::builder().accept_batch(0)),
         ("fair_share", EventLoop::builder().fair_share(0)),

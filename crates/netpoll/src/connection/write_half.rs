@@ -2,7 +2,7 @@
 
 use std::{fmt, mem, sync::Arc};
 
-use linkbuffer::{LinkBuffer, Owned, Placeholder, Reserve, Result, Writer};
+use linkbuffer::{Error, LinkBuffer, Owned, Placeholder, Reserve, Result, Writer};
 
 use super::{handle::Handle, inner::Inner, taken};
 use crate::current;
@@ -12,13 +12,16 @@ use crate::current;
 pub struct WriteHalf {
     inner: Arc<Inner>,
     buf: linkbuffer::WriteHalf,
+    /// The most that may be written and not flushed.
+    limit: usize,
     /// False for what `take` leaves behind.
     live: bool,
 }
 
 impl WriteHalf {
     pub(super) fn new(inner: Arc<Inner>, buf: linkbuffer::WriteHalf) -> Self {
-        Self { inner, buf, live: true }
+        let limit = inner.options.most_output();
+        Self { inner, buf, limit, live: true }
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -54,14 +57,19 @@ impl WriteHalf {
     ///
     /// [`Error::Closed`](crate::Error::Closed), [`Error::Reset`](crate::Error::Reset) and other
     /// errors of the socket; [`Error::WriteTimeout`](crate::Error::WriteTimeout), after which the
-    /// connection is done for; [`Error::UnfilledPlaceholder`](crate::Error::UnfilledPlaceholder);
-    /// [`Error::WouldWait`](crate::Error::WouldWait) under `Runner::Inline`.
+    /// connection is done for; [`Error::UnfilledPlaceholder`](crate::Error::UnfilledPlaceholder).
+    ///
+    /// Under [`Runner::Inline`](crate::Runner::Inline) nothing waits: what the socket does not take
+    /// leaves as it makes room, and a flush that would let more gather than the
+    /// [output limit](crate::Builder::output_limit) fails with
+    /// [`Error::WouldWait`](crate::Error::WouldWait), and leaves what is written as it is.
     pub fn flush(&mut self) -> Result<usize> {
         if !self.live {
             return taken();
         }
         let inner = &self.inner;
         inner.check_writable()?;
+        self.check_backlog()?;
         let n = self.buf.flush()?;
         let target = inner.flushed(n);
         if inner.queues() && current::queue(inner) {
@@ -72,7 +80,10 @@ impl WriteHalf {
         self.buf.seal();
         if inner.unsent() > 0 {
             inner.check_sending()?;
-            current::before_wait()?;
+            if current::before_wait().is_err() {
+                inner.leave_to_driver();
+                return Ok(n);
+            }
             let sent = inner.wait_sent(target);
             if inner.shared.life.is_broken() && inner.is_served() {
                 // Its callbacks end it, also where it was not one of them that waited.
@@ -81,6 +92,25 @@ impl WriteHalf {
             sent?;
         }
         Ok(n)
+    }
+
+    /// A handler that promised not to wait must not let without limit gather what it cannot send.
+    fn check_backlog(&self) -> Result<()> {
+        let unsent = self.inner.unsent();
+        if unsent == 0 || !current::is_inline() {
+            return Ok(());
+        }
+        let backlog = unsent.saturating_add(self.buf.malloc_len() as u64);
+        if backlog > self.limit as u64 { Err(Error::WouldWait) } else { Ok(()) }
+    }
+
+    /// Whether `n` more bytes may be written before the next flush.
+    #[inline]
+    fn check_room(&self, n: usize) -> Result<()> {
+        if n > self.limit.saturating_sub(self.buf.malloc_len()) {
+            return Err(Error::LimitReached { requested: n, limit: self.limit });
+        }
+        Ok(())
     }
 
     /// Makes what is written part of the stream, and says how many bytes that was. They leave with
@@ -114,12 +144,17 @@ impl WriteHalf {
     }
 }
 
+/// What would make more than the [output limit](crate::Builder::output_limit) pending is refused
+/// with [`Error::LimitReached`], and loses nothing: flush, and write it then. Memory that is handed
+/// over (slices, owned values, buffers) counts, but is not refused: it is there already.
 impl Writer for WriteHalf {
     fn malloc(&mut self, n: usize) -> Result<Reserve<'_>> {
+        self.check_room(n)?;
         self.buf.malloc(n)
     }
 
     fn placeholder(&mut self, n: usize) -> Result<Placeholder> {
+        self.check_room(n)?;
         self.buf.placeholder(n)
     }
 
@@ -152,6 +187,7 @@ impl Writer for WriteHalf {
     }
 
     fn write_binary(&mut self, bytes: &[u8]) -> Result<()> {
+        self.check_room(bytes.len())?;
         self.buf.write_binary(bytes)
     }
 }

@@ -146,6 +146,15 @@ impl Inner {
         }
     }
 
+    /// Nobody waits for what the socket did not take: the driver goes on with it.
+    pub(crate) fn leave_to_driver(&self) {
+        if !self.is_polled() {
+            // It is watched for its end only, so far. Where that fails it has no poller any more.
+            let interest = Interest::RDHUP | Interest::WRITABLE;
+            let _ = self.home().seat.shared.poller.modify(self.fd(), self.token(), interest);
+        }
+    }
+
     /// Waits until the first `target` bytes ever flushed have been accepted by the kernel.
     pub(crate) fn wait_sent(&self, target: u64) -> Result<()> {
         let started = sys::now();
