@@ -82,31 +82,28 @@ impl Watch<Net> for Rules {
         thread::sleep(if soon || frequent || !self.suspects.is_empty() { SOON } else { CALM });
     }
 
+    fn suspect(&mut self, seat: &Arc<Seat<Net>>, look: Look) {
+        let id = Arc::as_ptr(seat) as usize;
+        let known = self.suspects.iter_mut().find(|s| s.seat == id);
+        if let Some(suspect) = known {
+            if suspect.look == look {
+                suspect.stays = true;
+                return;
+            }
+        }
+        self.suspects.retain(|s| s.seat != id);
+        let Some(clock) = *lock(&seat.shared.clock) else { return };
+        let (since, cpu_then) = (sys::now(), clock.cpu_time());
+        self.suspects.push(Suspect { seat: id, look, clock, since, cpu_then, stays: true });
+    }
+
     fn may_take(&mut self, seat: &Arc<Seat<Net>>, look: Look) -> bool {
         let id = Arc::as_ptr(seat) as usize;
-        let now = sys::now();
-        let Some(clock) = *lock(&seat.shared.clock) else { return true };
-        let cpu = clock.cpu_time();
-        let suspect = match self.suspects.iter_mut().find(|s| s.seat == id) {
-            Some(suspect) if suspect.look == look => suspect,
-            old => {
-                let fresh =
-                    Suspect { seat: id, look, clock, since: now, cpu_then: cpu, stays: true };
-                match old {
-                    Some(old) => *old = fresh,
-                    None => self.suspects.push(fresh),
-                }
-                // Its clock has been read once: whether it burns shows at the next look.
-                return false;
-            }
-        };
-        suspect.stays = true;
-        let elapsed = now.saturating_duration_since(suspect.since);
-        let burns = cpu.saturating_sub(suspect.cpu_then) >= elapsed / 2;
-        if !burns || elapsed >= BURN {
-            return true;
-        }
-        self.still_burning() + 1 < self.cores
+        let suspect = self.suspects.iter().find(|s| s.seat == id && s.look == look);
+        let Some(suspect) = suspect else { return false };
+        let elapsed = sys::now().saturating_duration_since(suspect.since);
+        let burnt = suspect.clock.cpu_time().saturating_sub(suspect.cpu_then);
+        burnt < elapsed / 2 || elapsed >= BURN || self.still_burning() + 1 < self.cores
     }
 
     fn took(&mut self, seat: &Arc<Seat<Net>>) {

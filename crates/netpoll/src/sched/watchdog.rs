@@ -30,6 +30,10 @@ use crate::sync::{
 pub trait Watch<H: Host>: Sized {
     /// Sleeps until the next look is due: `soon` when a handler is suspected.
     fn pause(&mut self, soon: bool);
+    /// A handler was seen: a second look follows the next pause.
+    fn suspect(&mut self, seat: &Arc<Seat<H>>, seen: Look) {
+        let _ = (seat, seen);
+    }
     /// The same handler was seen at two looks: is its role to be taken now?
     fn may_take(&mut self, seat: &Arc<Seat<H>>, seen: Look) -> bool;
     /// Its role was taken.
@@ -117,6 +121,9 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
             continue;
         }
         seen.retain(|&(_, look)| look.state() == State::Handler);
+        for (seat, look) in &seen {
+            watch.suspect(seat, *look);
+        }
         watch.pause(!seen.is_empty());
         for (seat, look) in &seen {
             if seat.role.look() == *look && watch.may_take(seat, *look) && seat.role.seize(*look) {
