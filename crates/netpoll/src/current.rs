@@ -108,23 +108,21 @@ pub(crate) fn aside<R>(inner: &Inner, f: impl FnOnce(&mut Core) -> R) -> Option<
 pub(crate) fn queue(inner: &Arc<Inner>) -> bool {
     with(|place| {
         let Some(seat) = place.at.seat() else { return false };
-        if !place.queued.replace(true) {
-            *lock(&seat.shared.queued) = Some(Arc::clone(inner));
+        if place.queued.get() {
+            // ORDERING: pairs with the fence in `take_queued`: either this thread sees that it lost
+            // the role, or who took it sees what is queued.
+            fence(SeqCst);
+            return place.at.keeps_role();
         }
-        // ORDERING: pairs with the fence in `take_queued`: either this thread sees that it lost
-        // the role, or who took it sees what is queued.
-        fence(SeqCst);
-        if place.at.keeps_role() {
-            return true;
-        }
-        // Whoever took the role may have looked before this was left there, and nobody would take
-        // it out: the connection's descriptor would stay open with it.
-        place.queued.set(false);
         let mut queued = lock(&seat.shared.queued);
-        if queued.as_ref().is_some_and(|queued| Arc::ptr_eq(queued, inner)) {
-            queued.take();
+        // Under the lock: who takes the role looks here under the lock as well, so it either finds
+        // this, or has been seen. And what the next holder's handlers leave here stays theirs.
+        let kept = place.at.keeps_role();
+        if kept {
+            *queued = Some(Arc::clone(inner));
+            place.queued.set(true);
         }
-        false
+        kept
     })
     .unwrap_or(false)
 }
