@@ -391,7 +391,8 @@ impl Builder {
             sched.add(shared, core);
         }
         let owner = Arc::new(Owner { sched });
-        if mode == Mode::Auto {
+        // A pool takes the handlers, but `on_disconnect` runs where it is noticed.
+        if mode != Mode::Inline {
             let watched = Arc::clone(&owner.sched);
             thread::Builder::new()
                 .name(format!("{}-watch", options.name))

@@ -68,6 +68,15 @@ pub(crate) struct Shared {
     pub(crate) clock: Mutex<Option<ThreadClock>>,
     /// The connection whose handler left flushed bytes queued.
     pub(crate) queued: Mutex<Option<Arc<Inner>>>,
+    asides: Mutex<Asides>,
+}
+
+/// Connections whose `on_disconnect` is due. One runs at a time per poller: any number of peers may
+/// go at once, and each callback may wait on a thread of its own.
+#[derive(Default)]
+struct Asides {
+    running: bool,
+    due: VecDeque<Arc<Inner>>,
 }
 
 /// What moves with a poller's role.
@@ -190,6 +199,7 @@ impl Net {
             slots,
             clock: Mutex::new(None),
             queued: Mutex::new(None),
+            asides: Mutex::new(Asides::default()),
         };
         let core = Core {
             batch,
@@ -411,7 +421,10 @@ impl Net {
         }
         // Whoever runs callbacks now is told; what runs later asks `is_active`.
         if gone && inner.is_served() && inner.shared.life.is_opened() && inner.turn.is_taken() {
-            return Step::Aside(inner);
+            let mut asides = lock(&seat.shared.asides);
+            asides.due.push_back(inner);
+            // Whoever runs one now runs this one behind it.
+            return if asides.running { Step::Again } else { Step::Aside };
         }
         Step::Again
     }
@@ -612,13 +625,26 @@ impl Host for Net {
         })
     }
 
-    fn aside(&self, work: &Arc<Inner>) {
-        let Some(callback) = work.on_disconnect() else { return };
-        let handle = work.handle();
-        // It is user code like any other: a wait in it passes the role on.
-        current::running(work, || {
-            let _ = catch_unwind(AssertUnwindSafe(|| callback(&handle)));
-        });
+    fn aside(&self, seat: &Arc<Seat<Self>>) {
+        loop {
+            let work = {
+                let mut asides = lock(&seat.shared.asides);
+                let next = asides.due.pop_front();
+                asides.running = next.is_some();
+                next
+            };
+            let Some(work) = work else { return };
+            // It is user code like any other, with all that it drops: a wait in it passes the role
+            // on.
+            current::running(&work, || {
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    if let Some(callback) = work.on_disconnect() {
+                        callback(&work.handle());
+                    }
+                }));
+            });
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+        }
     }
 
     fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {

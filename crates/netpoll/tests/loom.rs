@@ -336,7 +336,7 @@ impl Host for Sim {
         Outcome::More
     }
 
-    fn aside(&self, _: &Arc<Conn>) {}
+    fn aside(&self, _: &Arc<Seat<Self>>) {}
 
     fn rest(&self, _: &At<Self>, _: &Arc<Conn>) {}
 

@@ -52,8 +52,8 @@ use crate::sync::{
 pub enum Step<W> {
     /// A turn was claimed: its handlers are to be run.
     Run(W),
-    /// User code that needs neither turn nor place: it is run in the HANDLER state at once.
-    Aside(W),
+    /// User code that needs neither turn nor place: [`Host::aside`] is called in the HANDLER state.
+    Aside,
     /// Something was dealt with; look again.
     Again,
     /// Nothing is left.
@@ -118,8 +118,8 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn is_idle(&self, work: &Self::Work) -> bool;
     /// Turn owned, HANDLER: one step of user code.
     fn handle(&self, at: &At<Self>, work: &Self::Work) -> Outcome;
-    /// HANDLER: what `Step::Aside` asked for.
-    fn aside(&self, work: &Self::Work);
+    /// HANDLER, perhaps without the role before it returns: what `Step::Aside` asked for.
+    fn aside(&self, seat: &Arc<Seat<Self>>);
     /// Turn owned, before it is given back; DRIVING, with the core, where this thread drives.
     fn rest(&self, at: &At<Self>, work: &Self::Work);
     /// Turn owned: its fair share is used up. It is to be run again behind the others.
@@ -334,7 +334,10 @@ impl<H: Host> Scheduler<H> {
             while let Some(step) = at.with_core(|seat, core| self.host.advance(seat, core)) {
                 match step {
                     Step::Run(work) => at.start(work),
-                    Step::Aside(work) => at.in_handler(|| self.host.aside(&work)),
+                    Step::Aside => {
+                        let seat = at.seat();
+                        at.in_handler(|| seat.iter().for_each(|seat| self.host.aside(seat)));
+                    }
                     Step::Again => {}
                     Step::Empty => {
                         // No place is held in the kernel.
