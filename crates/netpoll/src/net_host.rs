@@ -533,7 +533,7 @@ impl Host for Net {
     }
 
     fn poll(&self, seat: &Arc<Seat<Self>>, core: &mut Core, block: bool) {
-        core.batch.end();
+        end_batch(core);
         core.cursor = 0;
         let now = || sys::now();
         let next = core.resting.iter().map(|&(until, _)| until).min();
@@ -568,7 +568,7 @@ impl Host for Net {
             }
         }
         // What was removed goes now: listeners close.
-        core.batch.end();
+        end_batch(core);
     }
 
     fn too_late(&self, commands: Vec<Command>) {
@@ -694,6 +694,11 @@ impl Host for Net {
     fn scope(&self, at: &At<Self>, f: impl FnOnce()) {
         current::scope(at, f);
     }
+}
+
+/// Frees the slots of what was removed. A service may go with its listener, and may panic then.
+fn end_batch(core: &mut Core) {
+    let _ = catch_unwind(AssertUnwindSafe(|| core.batch.end()));
 }
 
 fn lock_std<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
