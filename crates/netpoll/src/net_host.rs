@@ -86,6 +86,9 @@ pub(crate) struct Core {
     cursor: usize,
     /// Turns that are claimed and wait to be run here.
     ready: VecDeque<Arc<Inner>>,
+    /// Those of them that have used up their share: they are run behind the next poll, so that what
+    /// has become ready meanwhile is not held up.
+    sated: VecDeque<Arc<Inner>>,
     /// What stopped at a budget: looked at again after the next poll, which does not block.
     again: Vec<Token>,
     /// The ones of the last round.
@@ -206,6 +209,7 @@ impl Net {
             events: Events::with_capacity(BATCH),
             cursor: 0,
             ready: VecDeque::new(),
+            sated: VecDeque::new(),
             again: Vec::new(),
             walk: Vec::new(),
             resting: Vec::new(),
@@ -525,16 +529,17 @@ impl Host for Net {
 
     fn finished(&self, core: &Core) -> bool {
         // A connection that is served may still need its poller, at least to be closed.
-        core.ready.is_empty() && self.served() == 0
+        core.ready.is_empty() && core.sated.is_empty() && self.served() == 0
     }
 
     fn has_leftovers(&self, core: &Core) -> bool {
-        !core.again.is_empty() || !core.ready.is_empty()
+        !core.again.is_empty() || !core.ready.is_empty() || !core.sated.is_empty()
     }
 
     fn poll(&self, seat: &Arc<Seat<Self>>, core: &mut Core, block: bool) {
         end_batch(core);
         core.cursor = 0;
+        core.ready.append(&mut core.sated);
         let now = || sys::now();
         let next = core.resting.iter().map(|&(until, _)| until).min();
         let timeout = match next {
@@ -679,7 +684,7 @@ impl Host for Net {
         current::nothing_queued(&work);
         let here = at.with_core_of(
             |seat| work.lives_at(seat),
-            |core| core.ready.push_back(Arc::clone(&work)),
+            |core| core.sated.push_back(Arc::clone(&work)),
         );
         if here.is_none() {
             work.command(Command::Run(Arc::clone(&work)));
