@@ -341,10 +341,8 @@ impl<H: Host> Scheduler<H> {
                     Step::Again => {}
                     Step::Empty => {
                         // No place is held in the kernel.
-                        if !cfg!(netpoll_mutant = "place_kept_asleep") {
-                            at.settle();
-                        }
-                        self.sleep(&at);
+                        let busy = !cfg!(netpoll_mutant = "place_kept_asleep") && at.share_place();
+                        self.sleep(&at, !busy);
                     }
                 }
             }
@@ -369,7 +367,7 @@ impl<H: Host> Scheduler<H> {
     }
 
     /// DRIVING → the kernel → DRIVING, or the end.
-    fn sleep(&self, at: &At<H>) {
+    fn sleep(&self, at: &At<H>, block: bool) {
         let Some((seat, hold)) = at.role.take() else { return };
         let (finished, leftovers) = seat.core.with_mut(|core| {
             // SAFETY: `hold` says that this thread drives (R2); no other reference to the core is
@@ -395,7 +393,7 @@ impl<H: Host> Scheduler<H> {
         let called = !cfg!(netpoll_mutant = "sleep_without_recheck") && seat.answer();
         seat.core.with_mut(|core| {
             // SAFETY: as above, in ASLEEP (R2).
-            self.host.poll(&seat, unsafe { &mut *core }, !called && !leftovers);
+            self.host.poll(&seat, unsafe { &mut *core }, block && !called && !leftovers);
         });
         seat.role.awake(&hold);
         self.dog.look(&self.counters);
@@ -544,7 +542,7 @@ impl<H: Host> At<H> {
             return self.sched.host.later(self, work);
         }
         if self.place.get() {
-            return self.run(work);
+            return self.run(self.sched.places.exchange(work));
         }
         if let Some(work) = self.sched.places.take_or_queue(work) {
             self.place.set(true);
@@ -552,7 +550,29 @@ impl<H: Host> At<H> {
         }
     }
 
-    /// Gives the place back, after running what queued for it, oldest first.
+    /// Before polling: gives the place back, or runs the oldest that queues for it. True: one was
+    /// run, the place is still held, and polling must not block.
+    ///
+    /// One only: the connections of this poller are not to wait until nobody queues.
+    #[inline]
+    fn share_place(&self) -> bool {
+        if !self.place.get() {
+            return false;
+        }
+        match self.sched.places.give_back() {
+            Some(work) => {
+                self.run(work);
+                true
+            }
+            None => {
+                self.place.set(false);
+                false
+            }
+        }
+    }
+
+    /// Gives the place back, after running what queued for it, oldest first. For a thread without
+    /// a role.
     #[inline]
     fn settle(&self) {
         while self.place.get() {

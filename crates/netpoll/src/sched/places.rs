@@ -8,7 +8,8 @@
 //! - **P2** `queued > 0` only while `taken >= cap`: checking the cap and joining the queue is one
 //!   compare-exchange, so nobody queues beside a free place.
 //! - **P3** `queued` grows and shrinks under the lock, together with the queue itself.
-//! - **P4** Who gives a place back while somebody queues keeps it and runs the oldest instead.
+//! - **P4** Who gives a place back while somebody queues keeps it and runs the oldest instead. Who
+//!   has one, and something new to run, lets the oldest go first.
 
 use std::collections::VecDeque;
 
@@ -88,6 +89,25 @@ impl<W> Places<W> {
             }
             queue.push_back(work);
             None
+        }
+    }
+
+    /// For who has a place, and `work` to run in it: what queued first goes first, and `work` waits
+    /// behind the others.
+    #[inline]
+    #[must_use]
+    pub fn exchange(&self, work: W) -> W {
+        if self.queued() == 0 {
+            return work;
+        }
+        let mut queue = lock(&self.queue);
+        // P3: one leaves and one joins, so the count stays as it is.
+        match queue.pop_front() {
+            Some(oldest) => {
+                queue.push_back(work);
+                oldest
+            }
+            None => work,
         }
     }
 
