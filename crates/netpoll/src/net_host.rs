@@ -464,6 +464,19 @@ impl Net {
         core.again.push(token);
     }
 
+    /// Gives back the block that was sealed, or leaves that to the turn's owner. True: the turn is
+    /// claimed, and is to be run.
+    ///
+    /// Nothing is to be handled, so this takes no place under the cap: it would queue there before
+    /// those who have something.
+    fn tidy(&self, inner: &Inner) -> bool {
+        if !inner.turn.try_take() {
+            return inner.turn.claim();
+        }
+        inner.with_session(|session| session.iter_mut().for_each(|session| session.release()));
+        !inner.turn.finish()
+    }
+
     fn drain_seat(&self, core: &mut Core, at_once: bool) {
         let mut ready = Vec::new();
         for entry in core.batch.iter() {
@@ -513,8 +526,7 @@ impl Host for Net {
                         // which is the one that polls the connection.
                         unsafe { inner.seal_input() };
                     }
-                    // The turn's owner, now or next, gives the sealed block back when it rests.
-                    if inner.is_served() && inner.turn.claim() {
+                    if inner.is_served() && self.tidy(&inner) {
                         core.ready.push_back(inner);
                     }
                 }

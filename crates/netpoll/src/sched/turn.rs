@@ -15,7 +15,7 @@
 
 use crate::sync::atomic::{
     AtomicU8,
-    Ordering::{AcqRel, Acquire},
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 
 const BUSY: u8 = 1;
@@ -44,6 +44,14 @@ impl Turn {
         // ORDERING: release publishes what was done before (T1) to the owner's `begin`; acquire
         // takes over what the last owner left, published by `finish`.
         self.0.fetch_or(BUSY | MARK, AcqRel) & BUSY == 0
+    }
+
+    /// Idle → busy, without a mark: for who has nothing to be handled, and only needs what belongs
+    /// to the owner. What comes meanwhile makes `finish` fail, as ever.
+    #[must_use]
+    pub fn try_take(&self) -> bool {
+        // ORDERING: as in `claim`; nothing is published to an owner.
+        self.0.compare_exchange(0, BUSY, Acquire, Relaxed).is_ok()
     }
 
     /// The owner begins to look (T2).
