@@ -22,6 +22,8 @@ pub(crate) struct Contender {
     pub(crate) configuration: &'static str,
     /// Whether it is the project's own.
     pub(crate) ours: bool,
+    /// It differs from another only where handlers work, and takes part only there.
+    pub(crate) only_at_work: bool,
     /// Why it cannot take part.
     pub(crate) problem: Option<String>,
     #[serde(skip)]
@@ -49,6 +51,7 @@ impl Contender {
             client: None,
             configuration: "as given on the command line",
             ours: false,
+            only_at_work: false,
             problem: None,
             build: None,
         })
@@ -57,6 +60,18 @@ impl Contender {
     /// The same server under another name.
     pub(crate) fn renamed(&self, name: &str) -> Contender {
         Contender { name: name.to_owned(), ..self.clone() }
+    }
+
+    /// Whether it comes from the command line.
+    pub(crate) fn is_given(&self) -> bool {
+        self.build.is_none()
+    }
+
+    /// One that differs only where handlers work, by more flags.
+    fn at_work(self, name: &str, flags: &str, configuration: &'static str) -> Contender {
+        let command = self.command.map(|command| format!("{command} {flags}"));
+        let name = name.to_owned();
+        Contender { name, command, configuration, client: None, only_at_work: true, ..self }
     }
 
     /// Whether it can pretend to work.
@@ -76,10 +91,36 @@ pub(crate) fn known() -> Vec<Contender> {
             client: None,
             configuration,
             ours: false,
+            only_at_work: false,
             problem: None,
             build: Some(Build { manifest: PEERS, args }),
         };
     let echo = "target/release/examples/echo_server --addr {addr} {work}";
+    let tokio = peer(
+        "tokio",
+        &["-p=peer-tokio", "--bin=peer-tokio-current"],
+        "peer-tokio-current",
+        "current-thread scheduler; a task per connection, read_buf into BytesMut, write_all; heavy \
+         work in spawn_blocking",
+    );
+    let ours = Contender {
+        name: "netpoll".to_owned(),
+        command: Some(echo.to_owned()),
+        client: Some("target/release/pingpong --addr {addr} {client}".to_owned()),
+        configuration: "the example echo_server: a poller per core it may use, runner auto",
+        ours: true,
+        only_at_work: false,
+        problem: None,
+        build: Some(Build {
+            manifest: "Cargo.toml",
+            args: &["-p=netpoll", "-p=benches", "--example=echo_server", "--bin=pingpong"],
+        }),
+    };
+    let pool = ours.clone().at_work(
+        "netpoll-pool",
+        "--runner=pool",
+        "as netpoll, but every handler runs on a pool of up to 128 threads",
+    );
     let mut all = vec![
         peer(
             "epoll",
@@ -88,18 +129,8 @@ pub(crate) fn known() -> Vec<Contender> {
             "by hand: one thread, edge-triggered, registered once; replies from the buffer of the read; \
              a short read ends reading",
         ),
-        Contender {
-            name: "netpoll".to_owned(),
-            command: Some(echo.to_owned()),
-            client: Some("target/release/examples/echo_client --addr {addr} {client}".to_owned()),
-            configuration: "the example echo_server: a poller per core it may use, runner auto",
-            ours: true,
-            problem: None,
-            build: Some(Build {
-                manifest: "Cargo.toml",
-                args: &["-p=netpoll", "--example=echo_server", "--example=echo_client"],
-            }),
-        },
+        ours,
+        pool,
         peer(
             "io_uring",
             &["-p=peer-uring"],
@@ -107,12 +138,11 @@ pub(crate) fn known() -> Vec<Contender> {
             "by hand: one thread, multishot accept and receive, 2,048 provided buffers of 16 KiB, replies \
              from those; single issuer, deferred task work",
         ),
-        peer(
-            "tokio",
-            &["-p=peer-tokio", "--bin=peer-tokio-current"],
-            "peer-tokio-current",
-            "current-thread scheduler; a task per connection, read_buf into BytesMut, write_all; heavy \
-             work in spawn_blocking",
+        tokio.clone(),
+        tokio.at_work(
+            "tokio-naive",
+            "--naive",
+            "as tokio, but whatever a request does, it does on the scheduler's thread",
         ),
         peer(
             "tokio-multi",
@@ -147,10 +177,18 @@ pub(crate) fn known() -> Vec<Contender> {
             "a thread per connection with 128 KiB of stack, blocking reads and writes of std",
         ),
     ];
-    all[0].client =
-        Some("benches/peers/target/release/peer-client --addr {addr} {client}".to_owned());
-    all[0].build =
-        Some(Build { manifest: PEERS, args: &["-p=peer-epoll", "-p=peer-threads", "-p=allocs"] });
+    all[0].build = Some(Build { manifest: PEERS, args: &["-p=peer-epoll", "-p=allocs"] });
+    all.push(Contender {
+        command: None,
+        client: Some("benches/peers/target/release/peer-client --addr {addr} {client}".to_owned()),
+        only_at_work: true,
+        ..peer(
+            "std::net",
+            &["-p=peer-threads", "--bin=peer-client"],
+            "",
+            "a client: blocking reads and writes",
+        )
+    });
     all
 }
 

@@ -21,6 +21,9 @@ pub(crate) struct Flags {
     /// How many rounds, fixed beforehand [default: 20, or 6 with --quick].
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
+    /// Let servers that are not ours take part in one round of N only [default: 1].
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub(crate) peers_every: u8,
     /// How long each run is measured, in milliseconds [default: 400, or 150 with --quick].
     #[arg(long, value_name = "MS")]
     pub(crate) slice_ms: Option<u64>,
@@ -46,9 +49,6 @@ pub(crate) struct Flags {
     /// Where servers and the load run.
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) placement: Placements,
-    /// The ratio of CPU per request that our own server should stay within.
-    #[arg(long, value_name = "RATIO", default_value_t = 1.25)]
-    pub(crate) bar: f64,
     /// Compare a server with itself under two names; fails unless it comes out as 1.00 within ±3 %.
     #[arg(long)]
     pub(crate) self_check: bool,

@@ -2,11 +2,14 @@
 //! every byte, ratios to a base that runs beside each of them.
 
 mod contender;
+mod figure;
 mod flags;
 mod load;
 mod machine;
 mod probe;
+mod proc;
 mod report;
+mod run;
 mod runner;
 mod scenario;
 mod server;
@@ -25,9 +28,9 @@ use contender::Contender;
 use flags::{Flags, Placements};
 use machine::Machine;
 use report::Report;
-use runner::{Placement, Runner, Settings, figure};
-use scenario::Scenario;
-use stats::Estimate;
+use runner::{Placement, Runner, Settings};
+use scenario::{Against, Field, Places, Scenario};
+use stats::{Estimate, Verdict};
 
 fn main() -> ExitCode {
     match run(&Flags::parse()) {
@@ -57,10 +60,7 @@ fn run(flags: &Flags) -> Result<()> {
         return Ok(());
     }
     let scenarios = select_scenarios(flags, scenarios)?;
-    let mut contenders = select_contenders(flags, contenders)?;
-    if scenarios.iter().all(|scenario| scenario.id != "idle") {
-        remarks.clear();
-    }
+    let mut contenders = select_contenders(flags, contenders, &scenarios)?;
 
     let cores = sys::cores()?;
     let placements = placements(flags, &cores, &mut remarks);
@@ -85,9 +85,9 @@ fn run(flags: &Flags) -> Result<()> {
         }),
         base: settings.base.clone(),
         rounds: settings.rounds,
+        peers_every: settings.peers_every,
         slice_ms: settings.slice.as_millis() as u64,
         warm_ms: settings.warm.as_millis() as u64,
-        bar: flags.bar,
         remarks,
         servers: contenders,
         scenarios: Vec::new(),
@@ -109,16 +109,32 @@ fn measure(
     scenarios: &[Scenario],
     placements: &[Placement],
 ) -> Result<()> {
-    let runs = runner::runs(settings.rounds, report.servers.len());
-    let bar = runner::progress(runs * (scenarios.len() * placements.len()) as u64);
-    bar.enable_steady_tick(Duration::from_secs(1));
+    let here = |placement: &Placement, scenario: &Scenario| match scenario.places {
+        Places::Both => true,
+        Places::One => placement.name == "one",
+        Places::Two => placement.name == "two",
+    };
+    let mut plan = Vec::new();
     for placement in placements {
-        let runner = Runner { root: root(), settings, placement, bar: &bar };
-        for scenario in scenarios {
-            let one = runner.run(scenario, &report.servers).context(scenario.id)?;
-            bar.suspend(|| report::print(&one, &settings.base));
-            report.scenarios.push(one);
-        }
+        // Whoever names a scenario wants it, wherever it says most.
+        let all = scenarios.iter().filter(|one| placements.len() == 1 || here(placement, one));
+        plan.extend(all.map(|scenario| (placement, scenario)));
+    }
+    let bar = runner::progress(0);
+    let runner = |placement| Runner { root: root(), settings, placement, bar: &bar };
+    let runs: Vec<u64> = plan
+        .iter()
+        .map(|(placement, scenario)| runner(placement).runs(scenario, &report.servers))
+        .collect();
+    bar.set_length(runs.iter().sum());
+    bar.enable_steady_tick(Duration::from_secs(1));
+    let mut done = 0;
+    for ((placement, scenario), runs) in plan.into_iter().zip(runs) {
+        let one = runner(placement).run(scenario, &report.servers).context(scenario.id)?;
+        done += runs;
+        bar.set_position(done);
+        bar.suspend(|| report::print(&one));
+        report.scenarios.push(one);
     }
     bar.finish_and_clear();
     Ok(())
@@ -129,13 +145,16 @@ fn judge(flags: &Flags, report: &Report) -> Result<()> {
     let ratios = || {
         report.scenarios.iter().flat_map(|scenario| {
             scenario.outcomes.iter().filter_map(|outcome| {
-                Some((&scenario.scenario.title, &outcome.server, outcome.ratio(figure::CPU)?))
+                let name = scenario.scenario.heads[0];
+                let less = figure::less_is_better(name);
+                let ratio = outcome.ratio(name)?;
+                Some((&scenario.scenario.title, &outcome.server, ratio, less))
             })
         })
     };
     if flags.self_check {
         let mut checked = 0;
-        for (title, _, Estimate { median, low, high, .. }) in ratios() {
+        for (title, _, Estimate { median, low, high, .. }, _) in ratios() {
             let width = (high - median).max(median - low);
             let text = format!("{title}: {median:.3}, interval {low:.3} to {high:.3}");
             println!("self-check: {text}");
@@ -147,8 +166,8 @@ fn judge(flags: &Flags, report: &Report) -> Result<()> {
     }
     if flags.fail_if_worse {
         let worse: Vec<String> = ratios()
-            .filter(|(_, _, ratio)| ratio.coverage >= 0.95 && ratio.low > 1.0)
-            .map(|(title, server, ratio)| {
+            .filter(|(_, _, ratio, less)| ratio.verdict(1.0, 1.0, *less) == Verdict::Over)
+            .map(|(title, server, ratio, _)| {
                 format!(
                     "{server}, {title}: {:.3} ({:.3} to {:.3})",
                     ratio.median, ratio.low, ratio.high
@@ -173,6 +192,8 @@ fn settings(flags: &Flags) -> Settings {
         warm: Duration::from_millis(flags.warm_ms.unwrap_or(warm)),
         probes: !flags.no_probes && !flags.self_check,
         base: flags.base.clone(),
+        peers_every: usize::from(flags.peers_every),
+        only_base: flags.fail_if_worse || flags.self_check,
     }
 }
 
@@ -188,15 +209,29 @@ fn select_scenarios(flags: &Flags, all: Vec<Scenario>) -> Result<Vec<Scenario>> 
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-fn select_contenders(flags: &Flags, mut all: Vec<Contender>) -> Result<Vec<Contender>> {
+fn select_contenders(
+    flags: &Flags,
+    mut all: Vec<Contender>,
+    scenarios: &[Scenario],
+) -> Result<Vec<Contender>> {
     for name in flags.only.iter().chain(&flags.skip).chain([&flags.base]) {
         ensure!(all.iter().any(|one| one.name == *name), "there is no server {name}; see --list");
     }
     ensure!(!flags.skip.contains(&flags.base), "the base cannot be left out");
+    let compares = |name: &str| {
+        let with = |one: &Scenario| matches!(one.against, Against::Server(other) if other == name);
+        !flags.fail_if_worse && scenarios.iter().any(with)
+    };
+    let plays = |one: &Contender| {
+        scenarios.iter().any(|scenario| match scenario.field {
+            Field::All => !one.only_at_work,
+            Field::These(names) => names.contains(&&*one.name),
+        })
+    };
     all.retain(|one| {
-        let wanted = flags.only.is_empty() || flags.only.contains(&one.name);
-        let only_base = flags.self_check;
-        one.name == flags.base || (!only_base && wanted && !flags.skip.contains(&one.name))
+        let chosen = flags.only.is_empty() || flags.only.contains(&one.name);
+        let wanted = chosen && !flags.skip.contains(&one.name) && (one.is_given() || plays(one));
+        one.name == flags.base || (!flags.self_check && (wanted || compares(&one.name)))
     });
     Ok(all)
 }

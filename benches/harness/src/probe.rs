@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::contender::Contender;
 use crate::load::Load;
-use crate::runner::Runner;
-use crate::scenario::{Kind, Scenario};
+use crate::run::Stage;
+use crate::scenario::Setup;
 use crate::sys;
 
 /// The library that counts allocations, from the root.
@@ -32,20 +32,17 @@ pub(crate) struct Probe {
     pub(crate) problems: Vec<String>,
 }
 
-/// Counts for one server under one scenario.
-pub(crate) fn run(runner: &Runner<'_>, contender: &Contender, scenario: &Scenario) -> Probe {
+/// Counts for one server.
+pub(crate) fn run(stage: &Stage<'_>, contender: &Contender, setup: &Setup) -> Probe {
     let mut probe = Probe::default();
-    if !matches!(scenario.kind, Kind::Server { .. }) {
-        return probe;
-    }
-    match syscalls(runner, contender, scenario) {
+    match syscalls(stage, contender, setup) {
         Ok(by_name) => {
             probe.syscalls = Some(by_name.values().sum());
             probe.by_name = by_name.into_iter().filter(|(_, calls)| *calls >= 0.005).collect();
         }
         Err(error) => probe.problems.push(format!("system calls: {error:#}")),
     }
-    match allocations(runner, contender, scenario) {
+    match allocations(stage, contender, setup) {
         Ok(count) => probe.allocations = Some(count),
         Err(error) => probe.problems.push(format!("allocations: {error:#}")),
     }
@@ -53,11 +50,11 @@ pub(crate) fn run(runner: &Runner<'_>, contender: &Contender, scenario: &Scenari
 }
 
 fn syscalls(
-    runner: &Runner<'_>,
+    stage: &Stage<'_>,
     contender: &Contender,
-    scenario: &Scenario,
+    setup: &Setup,
 ) -> Result<BTreeMap<String, f64>> {
-    let (server, plan) = runner.start(contender, scenario, &[])?;
+    let (server, plan) = stage.start(contender, setup, &[])?;
     let mut load = Load::connect(plan)?;
     // Accepting and growing are behind it then.
     load.run(SHORT)?;
@@ -103,14 +100,14 @@ fn parse(table: &str) -> BTreeMap<String, u64> {
     calls
 }
 
-fn allocations(runner: &Runner<'_>, contender: &Contender, scenario: &Scenario) -> Result<f64> {
-    let counter = runner.root.join(COUNTER);
+fn allocations(stage: &Stage<'_>, contender: &Contender, setup: &Setup) -> Result<f64> {
+    let counter = stage.root.join(COUNTER);
     ensure!(counter.is_file(), "{COUNTER} is not built");
     let file = CountFile::create()?;
     let envs = [("LD_PRELOAD", &*counter), ("NETPOLL_ALLOCS", &*file.0)];
-    let (server, plan) = runner.start(contender, scenario, &envs)?;
+    let (server, plan) = stage.start(contender, setup, &envs)?;
     let mut load = Load::connect(plan)?;
-    load.run(runner.settings.warm.max(SHORT))?;
+    load.run(stage.settings.warm.max(SHORT))?;
     let before = file.read()?;
     let replies = load.run(SHORT)?.replies;
     let count = file.read()? - before;

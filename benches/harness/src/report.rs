@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::contender::Contender;
+use crate::figure;
 use crate::machine::Machine;
 use crate::probe::Probe;
-use crate::runner::figure;
 use crate::scenario::Scenario;
 use crate::stats::{Estimate, Verdict};
 pub(crate) use table::print;
@@ -26,10 +26,10 @@ pub(crate) struct Report {
     pub(crate) command: String,
     pub(crate) base: String,
     pub(crate) rounds: usize,
+    /// Servers that are not ours took part in every so manieth round.
+    pub(crate) peers_every: usize,
     pub(crate) slice_ms: u64,
     pub(crate) warm_ms: u64,
-    /// The ratio that our server should stay within.
-    pub(crate) bar: f64,
     /// What was scaled down or left out, and why.
     pub(crate) remarks: Vec<String>,
     pub(crate) servers: Vec<Contender>,
@@ -40,9 +40,11 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 pub(crate) struct ScenarioReport {
     pub(crate) scenario: Scenario,
+    /// What ratios are to.
+    pub(crate) beside: String,
     pub(crate) placement: &'static str,
     pub(crate) placement_title: &'static str,
-    /// The base first.
+    /// The base first, if there is one.
     pub(crate) outcomes: Vec<Outcome>,
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct ScenarioReport {
 pub(crate) struct Outcome {
     pub(crate) server: String,
     pub(crate) ours: bool,
+    /// It is compared with itself under another load.
+    pub(crate) control: bool,
     pub(crate) figures: BTreeMap<&'static str, Figure>,
     pub(crate) probe: Probe,
     /// Why it did not finish, or did not take part.
@@ -61,10 +65,24 @@ pub(crate) struct Outcome {
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) value: Estimate,
-    /// Divided by the base's runs beside it; none for the base itself.
+    /// What it is compared with; none for the base itself.
+    pub(crate) beside: Option<Estimate>,
+    /// Divided by that, pair by pair.
     pub(crate) ratio: Option<Estimate>,
     pub(crate) values: Vec<f64>,
     pub(crate) ratios: Vec<f64>,
+    /// How much more than that, pair by pair.
+    pub(crate) above: Vec<f64>,
+}
+
+impl Figure {
+    pub(crate) fn new(value: Estimate, values: Vec<f64>, beside: &[f64]) -> Figure {
+        let pairs = || values.iter().zip(beside);
+        let ratios: Vec<f64> = pairs().map(|(own, other)| own / other).collect();
+        let above = pairs().map(|(own, other)| own - other).collect();
+        let (beside, ratio) = (Estimate::of(beside), Estimate::of(&ratios));
+        Figure { value, beside, ratio, values, ratios, above }
+    }
 }
 
 impl Outcome {
@@ -76,46 +94,65 @@ impl Outcome {
         self.figures.get(name).and_then(|figure| figure.ratio)
     }
 
-    /// CPU per request against the base, in words.
-    fn verdict(&self) -> &'static str {
-        match self.ratio(figure::CPU) {
-            None => "",
-            Some(ratio) if ratio.coverage < 0.95 => "unresolved",
-            Some(ratio) if ratio.high < 1.0 => "cheaper",
-            Some(ratio) if ratio.low > 1.0 => "dearer",
-            Some(_) => "unresolved",
+    /// How a figure compares, in a word.
+    fn word(&self, name: &str) -> &'static str {
+        let Some(ratio) = self.ratio(name) else { return "" };
+        let side = match ratio {
+            _ if ratio.coverage < 0.95 => 0,
+            _ if ratio.high < 1.0 => -1,
+            _ if ratio.low > 1.0 => 1,
+            _ => 0,
+        };
+        match if figure::less_is_better(name) { side } else { -side } {
+            -1 => "better",
+            1 => "worse",
+            _ => "unresolved",
         }
     }
 }
 
-impl Report {
-    /// Our server against its bar, scenario by scenario.
+impl ScenarioReport {
+    /// Our server against the scenario's bars.
     pub(crate) fn verdicts(&self) -> Vec<(String, Verdict)> {
-        let mut verdicts = Vec::new();
-        for scenario in
-            self.scenarios.iter().filter(|one| one.scenario.has_bar && one.placement == "one")
-        {
-            for outcome in scenario.outcomes.iter().filter(|outcome| outcome.ours) {
-                let Some(ratio) = outcome.ratio(figure::CPU) else { continue };
-                let verdict = ratio.verdict(self.bar);
-                let word = match verdict {
-                    Verdict::Within => "within",
-                    Verdict::Over => "OVER",
-                    Verdict::Unresolved => "unresolved against",
-                };
-                let text = format!(
-                    "{}, {}: {:.3} ({:.3} to {:.3}) is {word} {:.2}",
-                    outcome.server,
-                    scenario.scenario.title,
-                    ratio.median,
-                    ratio.low,
-                    ratio.high,
-                    self.bar
-                );
-                verdicts.push((text, verdict));
-            }
+        let ours = self.outcomes.iter().filter(|outcome| outcome.ours);
+        ours.flat_map(|outcome| {
+            let judged = self.scenario.bars.iter().filter_map(|bar| bar.judge(outcome));
+            judged.map(|(text, verdict)| {
+                (format!("{}, {}: {text}", self.title(), outcome.server), verdict)
+            })
+        })
+        .collect()
+    }
+
+    /// Its name among others.
+    fn title(&self) -> String {
+        match self.placement {
+            "one" => self.scenario.title.clone(),
+            _ => format!("{} ({})", self.scenario.title, self.placement_title),
         }
-        verdicts
+    }
+
+    /// The servers by one ratio, the best first.
+    fn bars(&self, name: &str) -> Vec<svg::Bar> {
+        let even = Estimate { median: 1.0, low: 1.0, high: 1.0, coverage: 1.0, rounds: 0 };
+        let bar = |outcome: &Outcome| {
+            let is_base = outcome.server == self.beside && !outcome.figures.is_empty();
+            let estimate = if is_base { even } else { outcome.ratio(name)? };
+            Some(svg::Bar { label: outcome.server.clone(), estimate, ours: outcome.ours })
+        };
+        let mut bars: Vec<svg::Bar> = self.outcomes.iter().filter_map(bar).collect();
+        bars.sort_by(|a, b| a.estimate.median.total_cmp(&b.estimate.median));
+        if !figure::less_is_better(name) {
+            bars.reverse();
+        }
+        bars
+    }
+}
+
+impl Report {
+    /// Our server against all bars.
+    pub(crate) fn verdicts(&self) -> Vec<(String, Verdict)> {
+        self.scenarios.iter().flat_map(ScenarioReport::verdicts).collect()
     }
 
     /// Writes `report.json`, `report.html` and `cpu.svg`.
@@ -140,7 +177,7 @@ impl Report {
             .filter(|one| one.placement == placement && wanted.contains(&one.scenario.id))
             .map(|one| svg::Group {
                 title: one.scenario.title.clone(),
-                bars: self.bars(one, figure::CPU),
+                bars: one.bars(figure::CPU),
             })
             .collect();
         if groups.is_empty() {
@@ -148,23 +185,6 @@ impl Report {
         }
         let title = format!("CPU per request, relative to {} (less is better)", self.base);
         Some(svg::bars(&title, &groups))
-    }
-
-    /// The servers of a scenario by one ratio, the least first.
-    fn bars(&self, scenario: &ScenarioReport, name: &str) -> Vec<svg::Bar> {
-        let mut bars: Vec<svg::Bar> = scenario
-            .outcomes
-            .iter()
-            .filter_map(|outcome| {
-                let estimate = match outcome.server == self.base {
-                    true => Estimate { median: 1.0, low: 1.0, high: 1.0, coverage: 1.0, rounds: 0 },
-                    false => outcome.ratio(name)?,
-                };
-                Some(svg::Bar { label: outcome.server.clone(), estimate, ours: outcome.ours })
-            })
-            .collect();
-        bars.sort_by(|a, b| a.estimate.median.total_cmp(&b.estimate.median));
-        bars
     }
 }
 

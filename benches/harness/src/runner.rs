@@ -1,22 +1,25 @@
-//! Rounds of runs: the base, a server, the base, the next server, and so on to the base again.
+//! Rounds of runs: each server in turns with what it is compared with.
 //!
 //! Every run is a fresh process, so that where its memory happens to lie is noise like all other noise
-//! and not a lasting advantage. Each server's figure is divided by the mean of the base's runs before
-//! and after it, so slow changes of the machine cancel out.
+//! and not a lasting advantage. Against a base the order is base, server, base, next server, and so on
+//! to the base again, and each figure is compared with the mean of the base's runs before and after it;
+//! so slow changes of the machine cancel out. A server that is compared with itself under another load
+//! takes turns with itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::contender::Contender;
-use crate::load::{Load, Plan};
-use crate::probe;
+use crate::figure::{self, Sample};
+use crate::load::Pace;
+use crate::probe::{self, Probe};
 use crate::report::{Figure, Outcome, ScenarioReport};
-use crate::scenario::{Kind, Scenario};
-use crate::server::{Server, fill_in, on_cores};
+use crate::run::Stage;
+use crate::scenario::{Against, Field, Kind, Scenario, Setup};
 use crate::stats::Estimate;
 use crate::sys;
 
@@ -31,7 +34,7 @@ pub(crate) struct Placement {
 
 impl Placement {
     /// Whether the load has cores that no server uses.
-    fn is_apart(&self) -> bool {
+    pub(crate) fn is_apart(&self) -> bool {
         !self.load.iter().any(|core| self.server.contains(core))
     }
 }
@@ -39,25 +42,14 @@ impl Placement {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) rounds: usize,
+    /// Servers that are not ours take part in every so manieth round.
+    pub(crate) peers_every: usize,
     pub(crate) slice: Duration,
     pub(crate) warm: Duration,
     pub(crate) probes: bool,
     pub(crate) base: String,
-}
-
-/// The figures of one run, by name.
-pub(crate) type Sample = BTreeMap<&'static str, f64>;
-
-/// The names of figures, in the order of the report.
-pub(crate) mod figure {
-    /// CPU time of the server per request, in microseconds.
-    pub(crate) const CPU: &str = "cpu_us";
-    pub(crate) const RATE: &str = "requests_per_s";
-    pub(crate) const P50: &str = "p50_us";
-    pub(crate) const P99: &str = "p99_us";
-    pub(crate) const P999: &str = "p999_us";
-    pub(crate) const MEMORY: &str = "resident_mib";
-    pub(crate) const SWITCHES: &str = "switches_per_request";
+    /// Whatever a scenario compares with: compare with the base.
+    pub(crate) only_base: bool,
 }
 
 pub(crate) struct Runner<'a> {
@@ -65,6 +57,18 @@ pub(crate) struct Runner<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) placement: &'a Placement,
     pub(crate) bar: &'a ProgressBar,
+}
+
+/// A server under a scenario.
+struct Entry<'a> {
+    contender: &'a Contender,
+    /// Its load, and what it is compared with, where the pace is its own.
+    setup: Option<Setup>,
+    control: Option<Setup>,
+    samples: Vec<Sample>,
+    /// For each sample, what it is compared with.
+    beside: Vec<Sample>,
+    problem: Option<String>,
 }
 
 impl Runner<'_> {
@@ -75,186 +79,210 @@ impl Runner<'_> {
         contenders: &[Contender],
     ) -> Result<ScenarioReport> {
         sys::pin(&self.placement.load)?;
-        let base = contenders.iter().find(|one| one.name == self.settings.base);
-        let base = base.context("the base takes no part")?;
-        let mut entries: Vec<Entry<'_>> = Vec::new();
-        for contender in contenders.iter().filter(|one| one.name != base.name) {
-            let problem = contender.problem.clone().or_else(|| unfit(contender, scenario));
-            entries.push(Entry { contender, samples: Vec::new(), beside: Vec::new(), problem });
+        let stage = self.stage(scenario);
+        let base = self.base(scenario, contenders)?;
+        let mut entries: Vec<Entry<'_>> = contenders
+            .iter()
+            .filter(|one| self.takes_part(scenario, one) && base.is_none_or(|b| b.name != one.name))
+            .map(|contender| self.entry(&stage, scenario, contender))
+            .collect();
+        let mut of_base = base.map(|base| self.entry(&stage, scenario, base));
+        if let Some(Entry { problem: Some(problem), contender, .. }) = &of_base {
+            anyhow::bail!("{}: {problem}", contender.name);
         }
-        let mut of_base = Vec::new();
         for round in 0..self.settings.rounds {
+            self.round(&stage, scenario, round, &mut entries, of_base.as_mut())?;
             // Every server comes first in some round.
-            let count = entries.len().max(1);
-            entries.rotate_left(usize::from(round > 0) % count);
-            let mut before = self.sample(base, scenario, round).context("the base")?;
-            of_base.push(before.clone());
-            for entry in &mut entries {
-                if entry.problem.is_some() {
-                    self.bar.inc(2);
-                    continue;
-                }
-                match self.sample(entry.contender, scenario, round) {
-                    Ok(sample) => {
-                        let after = self.sample(base, scenario, round).context("the base")?;
-                        entry.beside.push(mean(&before, &after));
-                        entry.samples.push(sample);
-                        of_base.push(after.clone());
-                        before = after;
-                    }
-                    Err(error) => {
-                        self.bar.inc(1);
-                        entry.problem = Some(format!("{error:#}"));
-                    }
-                }
-            }
+            let step = entries.len().min(1);
+            entries.rotate_left(step);
         }
-        let mut outcomes = vec![self.outcome(base, scenario, &of_base, &[], None)];
-        for contender in contenders {
-            let entry = entries.iter().find(|entry| entry.contender.name == contender.name);
-            let Some(Entry { samples, beside, problem, .. }) = entry else { continue };
-            outcomes.push(self.outcome(contender, scenario, samples, beside, problem.clone()));
-        }
+        let order = |entry: &Entry<'_>| {
+            contenders.iter().position(|contender| contender.name == entry.contender.name)
+        };
+        entries.sort_by_key(order);
+        let outcomes = of_base.into_iter().chain(entries);
+        let outcomes = outcomes.map(|entry| self.outcome(&stage, scenario, entry)).collect();
         Ok(ScenarioReport {
             scenario: scenario.clone(),
+            beside: base.map_or_else(|| scenario.beside(""), |base| base.name.clone()),
             placement: self.placement.name,
             placement_title: self.placement.title,
             outcomes,
         })
     }
 
-    fn outcome(
+    fn stage(&self, scenario: &Scenario) -> Stage<'_> {
+        let Runner { root, settings, placement, .. } = self;
+        Stage { root, settings, placement, stretch: scenario.stretch }
+    }
+
+    /// The server that others are compared with, if any.
+    fn base<'c>(&self, scenario: &Scenario, all: &'c [Contender]) -> Result<Option<&'c Contender>> {
+        let name = match &scenario.against {
+            Against::Server(name) if !self.settings.only_base => *name,
+            Against::Itself { .. } if !self.settings.only_base => return Ok(None),
+            _ => &*self.settings.base,
+        };
+        let base = all.iter().find(|one| one.name == name);
+        base.with_context(|| format!("{name} takes no part")).map(Some)
+    }
+
+    fn takes_part(&self, scenario: &Scenario, contender: &Contender) -> bool {
+        match scenario.field {
+            _ if self.settings.only_base || contender.is_given() => true,
+            Field::All => !contender.only_at_work,
+            Field::These(names) => names.contains(&&*contender.name),
+        }
+    }
+
+    fn entry<'c>(
         &self,
-        contender: &Contender,
+        stage: &Stage<'_>,
         scenario: &Scenario,
-        samples: &[Sample],
-        beside: &[Sample],
-        problem: Option<String>,
-    ) -> Outcome {
-        let mut figures = BTreeMap::new();
-        for name in samples.first().into_iter().flat_map(|sample| sample.keys().copied()) {
-            let values: Vec<f64> = samples.iter().filter_map(|s| s.get(name).copied()).collect();
-            let ratios: Vec<f64> =
-                samples.iter().zip(beside).map(|(own, base)| own[name] / base[name]).collect();
-            if let Some(value) = Estimate::of(&values) {
-                figures
-                    .insert(name, Figure { value, ratio: Estimate::of(&ratios), values, ratios });
+        contender: &'c Contender,
+    ) -> Entry<'c> {
+        let mut problem = contender.problem.clone().or_else(|| unfit(contender, scenario));
+        let mut setup = scenario.setup().cloned();
+        let mut control = match &scenario.against {
+            Against::Itself { setup, .. } if !self.settings.only_base => Some((**setup).clone()),
+            _ => None,
+        };
+        let own_pace = setup.as_ref().is_some_and(|setup| setup.pace == Pace::HalfPeak);
+        if let (true, None, Some(tried)) = (own_pace, &problem, &setup) {
+            self.bar.set_message(format!("{} · the peak of {}", scenario.id, contender.name));
+            match stage.peak(contender, tried) {
+                Ok(peak) => {
+                    for setup in [&mut setup, &mut control].into_iter().flatten() {
+                        setup.pace = Pace::Open { per_second: peak / 2.0 };
+                    }
+                }
+                Err(error) => problem = Some(format!("{error:#}")),
             }
         }
-        let probe = match problem.is_none() && self.settings.probes {
-            true => probe::run(self, contender, scenario),
-            false => probe::Probe::default(),
-        };
-        Outcome { server: contender.name.clone(), ours: contender.ours, figures, probe, problem }
+        Entry { contender, setup, control, samples: Vec::new(), beside: Vec::new(), problem }
     }
 
-    fn sample(&self, contender: &Contender, scenario: &Scenario, round: usize) -> Result<Sample> {
-        self.bar.set_message(format!(
-            "{} · round {}/{} · {}",
-            scenario.id,
-            round + 1,
-            self.settings.rounds,
-            contender.name
-        ));
-        let sample = match scenario.kind {
-            Kind::Server { .. } => self.serve(contender, scenario),
-            Kind::Client { connections, frame, requests } => {
-                self.call(contender, connections, frame, requests)
-            }
-        };
-        self.bar.inc(1);
-        sample
-    }
-
-    /// Starts a server for a scenario, on its cores.
-    pub(crate) fn start(
+    fn round(
         &self,
-        contender: &Contender,
+        stage: &Stage<'_>,
         scenario: &Scenario,
-        envs: &[(&str, &Path)],
-    ) -> Result<(Server, Plan)> {
-        let Kind::Server { connections, idle, frame, pace, work } = &scenario.kind else {
-            anyhow::bail!("{} is no scenario of servers", scenario.id)
+        round: usize,
+        entries: &mut [Entry<'_>],
+        mut base: Option<&mut Entry<'_>>,
+    ) -> Result<()> {
+        let run = |contender: &Contender, setup: Option<&Setup>| {
+            self.bar.set_message(format!(
+                "{} · round {}/{} · {}",
+                scenario.id,
+                round + 1,
+                self.settings.rounds,
+                contender.name
+            ));
+            let sample = sample(stage, scenario, contender, setup);
+            self.bar.inc(1);
+            sample
         };
-        let command = contender.command.as_deref().context("it is no server")?;
-        let server = Server::start(command, work, &self.placement.server, envs, self.root)?;
-        let plan = Plan {
-            to: server.addr,
-            connections: *connections,
-            idle: *idle,
-            frame: *frame,
-            pace: *pace,
-            spin: self.placement.is_apart(),
+        let again = |base: &mut Entry<'_>| {
+            let sample = run(base.contender, base.setup.as_ref()).context("the base")?;
+            base.samples.push(sample.clone());
+            anyhow::Ok(sample)
         };
-        Ok((server, plan))
+        let mut before = base.as_deref_mut().map(again).transpose()?;
+        for entry in entries {
+            let sits_out = !entry.contender.ours && round % self.settings.peers_every != 0;
+            if entry.problem.is_some() || sits_out {
+                continue;
+            }
+            let pair = match base.as_deref_mut() {
+                None => in_turns(round, entry, &run),
+                Some(base) => match run(entry.contender, entry.setup.as_ref()) {
+                    Ok(own) => {
+                        let after = again(base)?;
+                        let first = before.replace(after.clone()).unwrap_or_default();
+                        Ok((own, mean(&first, &after)))
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match pair {
+                Ok((own, beside)) => {
+                    entry.samples.push(own);
+                    entry.beside.push(beside);
+                }
+                Err(error) => entry.problem = Some(format!("{error:#}")),
+            }
+        }
+        Ok(())
     }
 
-    /// One run of a server.
-    fn serve(&self, contender: &Contender, scenario: &Scenario) -> Result<Sample> {
-        let (server, plan) = self.start(contender, scenario, &[])?;
-        let mut load = Load::connect(plan)?;
-        load.run(self.settings.warm)?;
-        let (status, cpu) = (server.status()?, server.cpu()?);
-        let slice = load.run(self.settings.slice)?;
-        let cpu = server.cpu()? - cpu;
-        let after = server.status()?;
-        ensure!(slice.replies > 0, "no reply within {:?}", self.settings.slice);
-        load.drain()?;
-
-        let replies = slice.replies as f64;
-        let micros = |part| slice.latency.quantile(part) as f64 / 1e3;
-        Ok(Sample::from([
-            (figure::CPU, cpu.as_secs_f64() * 1e6 / replies),
-            (figure::RATE, replies / slice.elapsed.as_secs_f64()),
-            (figure::P50, micros(0.5)),
-            (figure::P99, micros(0.99)),
-            (figure::P999, micros(0.999)),
-            (figure::MEMORY, after.resident as f64 / f64::from(1 << 20)),
-            (figure::SWITCHES, after.switches.saturating_sub(status.switches) as f64 / replies),
-        ]))
-    }
-
-    /// One run of a client, against the base on the load's core.
-    fn call(
-        &self,
-        contender: &Contender,
-        connections: usize,
-        frame: usize,
-        requests: u64,
-    ) -> Result<Sample> {
-        let known = crate::contender::known();
-        let base = known[0].command.as_deref().expect("the base is a server");
-        let server = Server::start(base, &[], &self.placement.load, &[], self.root)?;
-        let command = contender.client.as_deref().context("it has no client")?;
-        let flags = [
-            format!("--connections={connections}"),
-            format!("--size={frame}"),
-            format!("--requests={requests}"),
-        ];
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let addr = server.addr.to_string();
-        let args = fill_in(command, &[("{addr}", &[&addr]), ("{client}", &flags)]);
-        let mut command = on_cores(&args, &self.placement.server, self.root)?;
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let start = Instant::now();
-        let child = command.spawn().with_context(|| format!("starting {}", args[0]))?;
-        let (status, cpu) = sys::wait_with_cpu(child.id())?;
-        let elapsed = start.elapsed().as_secs_f64();
-        ensure!(status == 0, "its client failed (wait status {status})");
-        let requests = requests as f64;
-        Ok(Sample::from([
-            (figure::CPU, cpu.as_secs_f64() * 1e6 / requests),
-            (figure::RATE, requests / elapsed),
-        ]))
+    fn outcome(&self, stage: &Stage<'_>, scenario: &Scenario, entry: Entry<'_>) -> Outcome {
+        let Entry { contender, setup, samples, beside, problem, .. } = entry;
+        let mut figures = BTreeMap::new();
+        let shown = figure::names().filter(|name| is_shown(scenario, name));
+        for name in shown {
+            let of = |samples: &[Sample]| -> Vec<f64> {
+                samples.iter().filter_map(|sample| sample.get(name).copied()).collect()
+            };
+            let (values, beside) = (of(&samples), of(&beside));
+            if let Some(value) = Estimate::of(&values) {
+                figures.insert(name, Figure::new(value, values, &beside));
+            }
+        }
+        let counts = problem.is_none() && self.settings.probes && !scenario.works();
+        let probe = match setup.filter(|setup| counts && matches!(setup.pace, Pace::Closed { .. }))
+        {
+            Some(setup) => probe::run(stage, contender, &setup),
+            None => Probe::default(),
+        };
+        let (server, ours) = (contender.name.clone(), contender.ours);
+        let own_base = matches!(scenario.against, Against::Itself { .. });
+        let control = own_base && !self.settings.only_base;
+        Outcome { server, ours, control, figures, probe, problem }
     }
 }
 
-struct Entry<'a> {
-    contender: &'a Contender,
-    samples: Vec<Sample>,
-    /// For each sample, the mean of the base's runs beside it.
-    beside: Vec<Sample>,
-    problem: Option<String>,
+/// Whether a figure says something under a scenario.
+fn is_shown(scenario: &Scenario, name: &str) -> bool {
+    match name {
+        figure::OTHERS_P99
+        | figure::SHARE
+        | figure::ASIDE
+        | figure::ASIDE_WAKES
+        | figure::WAKES => scenario.heads.contains(&name),
+        figure::THREADS => scenario.works() || scenario.setup().is_some_and(|s| s.crowd.slow > 0),
+        _ => true,
+    }
+}
+
+/// One run under a scenario.
+fn sample(
+    stage: &Stage<'_>,
+    scenario: &Scenario,
+    contender: &Contender,
+    setup: Option<&Setup>,
+) -> Result<Sample> {
+    match (&scenario.kind, setup) {
+        (Kind::Accept { connections, window }, _) => stage.storm(contender, *connections, *window),
+        (Kind::Client { frame, requests }, _) => stage.call(contender, *frame, *requests),
+        (Kind::Server(setup), None) | (Kind::Server(_), Some(setup)) => {
+            stage.serve(contender, setup)
+        }
+    }
+}
+
+/// A run, and one of the same server under the other load; who comes first changes.
+fn in_turns(
+    round: usize,
+    entry: &Entry<'_>,
+    run: &impl Fn(&Contender, Option<&Setup>) -> Result<Sample>,
+) -> Result<(Sample, Sample)> {
+    let own = || run(entry.contender, entry.setup.as_ref());
+    let control = || run(entry.contender, entry.control.as_ref());
+    if round % 2 == 0 {
+        let beside = control()?;
+        return Ok((own()?, beside));
+    }
+    Ok((own()?, control()?))
 }
 
 /// Why a contender has no place in a scenario.
@@ -272,11 +300,6 @@ fn mean(a: &Sample, b: &Sample) -> Sample {
     a.iter().map(|(name, value)| (*name, (value + b.get(name).unwrap_or(value)) / 2.0)).collect()
 }
 
-/// How many runs a bar has to count.
-pub(crate) fn runs(rounds: usize, contenders: usize) -> u64 {
-    (rounds * (2 * contenders).saturating_sub(1)) as u64
-}
-
 /// A bar over all runs.
 pub(crate) fn progress(runs: u64) -> ProgressBar {
     let bar = ProgressBar::new(runs);
@@ -285,8 +308,26 @@ pub(crate) fn progress(runs: u64) -> ProgressBar {
     bar
 }
 
+impl Runner<'_> {
+    /// How many runs a scenario takes at most.
+    pub(crate) fn runs(&self, scenario: &Scenario, contenders: &[Contender]) -> u64 {
+        let mut runs = 0;
+        let field: Vec<&Contender> = contenders
+            .iter()
+            .filter(|one| self.takes_part(scenario, one) && one.problem.is_none())
+            .collect();
+        for round in 0..self.settings.rounds {
+            let here = |one: &&&Contender| one.ours || round % self.settings.peers_every == 0;
+            runs += 2 * field.iter().filter(here).count();
+        }
+        runs as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     #[test]
@@ -296,8 +337,29 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_counts_the_base_around_each_server() {
-        assert_eq!(runs(20, 9), 340);
-        assert_eq!(runs(3, 0), 0);
+    fn a_server_takes_turns_with_itself() {
+        let (scenarios, _) = crate::scenario::all(20_000);
+        let idle = scenarios.iter().find(|one| one.id == "idle").unwrap();
+        let Against::Itself { setup: alone, .. } = &idle.against else { unreachable!() };
+        let known = crate::contender::known();
+        let entry = Entry {
+            contender: &known[0],
+            setup: idle.setup().cloned(),
+            control: Some((**alone).clone()),
+            samples: vec![],
+            beside: vec![],
+            problem: None,
+        };
+        for round in 0..2 {
+            let crowds = RefCell::new(Vec::new());
+            let run = |_: &Contender, setup: Option<&Setup>| {
+                let idle = setup.unwrap().crowd.idle;
+                crowds.borrow_mut().push(idle);
+                Ok(Sample::from([("x", idle as f64)]))
+            };
+            let (own, beside) = in_turns(round, &entry, &run).unwrap();
+            assert_eq!((own["x"], beside["x"]), (8000.0, 0.0));
+            assert_eq!(crowds.into_inner()[round], 0);
+        }
     }
 }

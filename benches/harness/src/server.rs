@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sys::{self, CpuClock, ProcStatus};
+use crate::proc::ProcStatus;
+use crate::sys::{self, CpuClock};
 
 /// How long a server may take until it accepts connections, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,13 +29,13 @@ impl Server {
     /// Starts a command in which `{addr}` and `{work}` stand for what they say.
     pub(crate) fn start(
         command: &str,
-        work: &[&str],
+        work: &[String],
         cores: &[usize],
         envs: &[(&str, &Path)],
         root: &Path,
     ) -> Result<Server> {
         let addr = free_address()?;
-        let args = fill_in(command, &[("{addr}", &[&addr.to_string()]), ("{work}", work)]);
+        let args = fill_in(command, &[("{addr}", &[addr.to_string()]), ("{work}", work)]);
         let mut command = on_cores(&args, cores, root)?;
         command.envs(envs.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("starting {}", args[0]))?;
@@ -120,11 +121,11 @@ pub(crate) fn on_cores(args: &[String], cores: &[usize], root: &Path) -> Result<
 }
 
 /// The words of a command, with marks replaced by what they stand for.
-pub(crate) fn fill_in(command: &str, marks: &[(&str, &[&str])]) -> Vec<String> {
+pub(crate) fn fill_in(command: &str, marks: &[(&str, &[String])]) -> Vec<String> {
     let mut words = Vec::new();
     for word in command.split_whitespace() {
         match marks.iter().find(|(mark, _)| *mark == word) {
-            Some((_, values)) => words.extend(values.iter().map(|value| (*value).to_owned())),
+            Some((_, values)) => words.extend_from_slice(values),
             None => {
                 let filled = marks.iter().fold(word.to_owned(), |word, (mark, values)| {
                     word.replace(mark, &values.join(" "))
@@ -151,7 +152,8 @@ mod tests {
 
     #[test]
     fn marks_are_filled_in() {
-        let marks: [(&str, &[&str]); 2] = [("{addr}", &["h:1"]), ("{work}", &["-a", "-b"])];
+        let (addr, work) = (["h:1".to_owned()], ["-a", "-b"].map(str::to_owned));
+        let marks: [(&str, &[String]); 2] = [("{addr}", &addr), ("{work}", &work)];
         assert_eq!(
             fill_in("x --addr={addr} {work} y", &marks),
             ["x", "--addr=h:1", "-a", "-b", "y"]

@@ -16,13 +16,13 @@ pub(crate) struct Estimate {
     pub(crate) rounds: usize,
 }
 
-/// How an estimate compares with a bar that it should not exceed.
+/// How an estimate compares with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
-    /// The whole interval lies at or below the bar.
+    /// The whole interval lies on the right side of the limit.
     Within,
-    /// The whole interval lies above the bar.
+    /// The whole interval lies on the wrong side.
     Over,
     /// The interval straddles the bar, or is not sure enough.
     Unresolved,
@@ -52,13 +52,17 @@ impl Estimate {
         })
     }
 
-    /// Compares with a bar.
-    pub(crate) fn verdict(&self, bar: f64) -> Verdict {
+    /// Compares with a limit for the median and one for the end of the interval, which are the same
+    /// where an interval that straddles the limit is to decide nothing. `less` is what is wanted.
+    pub(crate) fn verdict(&self, limit: f64, reach: f64, less: bool) -> Verdict {
+        // Turned around where more is wanted.
+        let sign = if less { 1.0 } else { -1.0 };
+        let (near, far) = if less { (self.low, self.high) } else { (self.high, self.low) };
         if self.coverage < CONFIDENCE {
             Verdict::Unresolved
-        } else if self.high <= bar {
+        } else if sign * self.median <= sign * limit && sign * far <= sign * reach {
             Verdict::Within
-        } else if self.low > bar {
+        } else if sign * near > sign * limit {
             Verdict::Over
         } else {
             Verdict::Unresolved
@@ -101,7 +105,7 @@ mod tests {
     fn too_few_rounds_resolve_nothing() {
         let five = of(&[1.0; 5]);
         assert!(five.coverage < 0.95);
-        assert_eq!(five.verdict(2.0), Verdict::Unresolved);
+        assert_eq!(five.verdict(2.0, 2.0, true), Verdict::Unresolved);
         assert_eq!(of(&[3.0]).coverage, 0.0);
         assert!(Estimate::of(&[]).is_none());
         assert!(Estimate::of(&[f64::NAN]).is_none());
@@ -110,9 +114,21 @@ mod tests {
     #[test]
     fn an_interval_on_both_sides_of_a_bar_is_unresolved() {
         let estimate = of(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.5]);
-        assert_eq!(estimate.verdict(1.5), Verdict::Within);
-        assert_eq!(estimate.verdict(0.9), Verdict::Over);
-        assert_eq!(estimate.verdict(1.25), Verdict::Unresolved);
+        let verdict = |limit| estimate.verdict(limit, limit, true);
+        assert_eq!(verdict(1.5), Verdict::Within);
+        assert_eq!(verdict(0.9), Verdict::Over);
+        assert_eq!(verdict(1.25), Verdict::Unresolved);
+        let at_least = |limit| estimate.verdict(limit, limit, false);
+        assert_eq!(at_least(1.0), Verdict::Within);
+        assert_eq!(at_least(1.6), Verdict::Over);
+        assert_eq!(at_least(1.25), Verdict::Unresolved);
+    }
+
+    #[test]
+    fn an_interval_may_reach_further_than_the_median() {
+        let estimate = of(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.5]);
+        assert_eq!(estimate.verdict(1.25, 1.5, true), Verdict::Within);
+        assert_eq!(estimate.verdict(1.25, 1.4, true), Verdict::Unresolved);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The system calls that `std` does not offer.
 
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -201,46 +200,13 @@ pub(crate) fn wait_with_cpu(pid: u32) -> io::Result<(i32, Duration)> {
     Ok((status, time(usage.ru_utime) + time(usage.ru_stime)))
 }
 
-/// What `/proc` tells of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProcStatus {
-    /// Resident memory.
-    pub(crate) resident: u64,
-    /// Context switches of all its threads, of their own accord or not.
-    pub(crate) switches: u64,
-    pub(crate) threads: u64,
-}
-
-impl ProcStatus {
-    pub(crate) fn of(pid: u32) -> io::Result<ProcStatus> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let resident = field(&status, "VmRSS:") * 1024;
-        let mut sum = ProcStatus { resident, ..ProcStatus::default() };
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            // A thread that ended since is gone with its switches.
-            let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
-            sum.switches += field(&status, "voluntary_ctxt_switches:");
-            sum.switches += field(&status, "nonvoluntary_ctxt_switches:");
-            sum.threads += 1;
-        }
-        Ok(sum)
-    }
-}
-
-fn field(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_figures() {
+    fn a_clock_counts_the_work_of_this_process() {
         let me = std::process::id();
-        let status = ProcStatus::of(me).unwrap();
-        assert!(status.resident > 4096 && status.threads > 0);
         let clock = CpuClock::of(me).unwrap();
         let before = clock.now().unwrap();
         (0..100_000).for_each(|x| {
@@ -248,13 +214,5 @@ mod tests {
         });
         assert!(clock.now().unwrap() > before);
         assert!(!cores().unwrap().is_empty());
-    }
-
-    #[test]
-    fn fields_are_not_mistaken_for_each_other() {
-        let status = "voluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t5\n";
-        assert_eq!(field(status, "voluntary_ctxt_switches:"), 7);
-        assert_eq!(field(status, "nonvoluntary_ctxt_switches:"), 5);
-        assert_eq!(field(status, "VmRSS:"), 0);
     }
 }

@@ -8,17 +8,20 @@ use std::{
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::{Parser, ValueEnum};
 use netpoll::{
     Callbacks, EventLoop, LengthPrefixed, Listener, Reader, Runner, WriterExt, service_fn,
 };
+use poller::sys::ThreadClock;
 use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
 
+/// Bytes of the length in front of each body.
+const HEADER: usize = 4;
 /// The largest body that is echoed, in bytes.
-const MAX_BODY: usize = (16 << 20) - 4;
+const MAX_BODY: usize = (16 << 20) - HEADER;
 
 #[derive(Parser)]
 #[command(about = "Serves framed echo")]
@@ -32,13 +35,13 @@ struct Flags {
     /// Where handlers run
     #[arg(long, value_enum, default_value = "auto")]
     runner: RunnerFlag,
-    /// Microseconds of CPU that a handler burns
+    /// Microseconds of CPU that a handler burns, unless its request is empty
     #[arg(long, default_value_t = 0)]
     work_us: u64,
     /// ... for every Nth request
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     work_every: u64,
-    /// Microseconds that a handler sleeps
+    /// Microseconds that a handler sleeps, unless its request is empty
     #[arg(long, default_value_t = 0)]
     block_us: u64,
     /// ... for every Nth request
@@ -67,14 +70,17 @@ impl Load {
         self.work.is_zero() && self.block.is_zero()
     }
 
+    /// For a request that is not empty: those are no work, so that a light one can be beside heavy ones.
     fn apply(&self) {
         let request = self.requests.fetch_add(1, Relaxed) + 1;
         if !self.block.is_zero() && request % self.block_every == 0 {
             thread::sleep(self.block);
         }
         if !self.work.is_zero() && request % self.work_every == 0 {
-            let start = Instant::now();
-            while start.elapsed() < self.work {
+            // CPU time: however many burn at once, each burns its own.
+            let clock = ThreadClock::current();
+            let end = clock.cpu_time() + self.work;
+            while clock.cpu_time() < end {
                 std::hint::spin_loop();
             }
         }
@@ -84,10 +90,10 @@ impl Load {
 fn service(load: Load) -> Callbacks<()> {
     let idle = load.is_none();
     service_fn(move |conn| {
-        if !idle {
+        let (r, w) = conn.split();
+        if !idle && r.len() > HEADER {
             load.apply();
         }
-        let (r, w) = conn.split();
         w.write_bytes(r.slice(r.len())?)?;
         w.flush()?;
         Ok(())

@@ -38,6 +38,11 @@ impl Tally {
         }
     }
 
+    /// One with the same clock.
+    pub(crate) fn beside(&self) -> Tally {
+        Tally { origin: self.origin, ..Tally::new() }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.replies = 0;
         self.latency.clear();

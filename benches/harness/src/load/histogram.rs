@@ -25,6 +25,19 @@ impl Histogram {
         self.count = 0;
     }
 
+    /// Without the `count` smallest of those that are at least `nanos`.
+    pub(crate) fn without(&self, count: u64, nanos: u64) -> Histogram {
+        let mut rest = self.clone();
+        let mut left = count;
+        for bucket in rest.buckets.iter_mut().skip(bucket(nanos)) {
+            let taken = left.min(*bucket);
+            *bucket -= taken;
+            left -= taken;
+        }
+        rest.count -= count - left;
+        rest
+    }
+
     /// The value that a share of `part` (0 to 1) does not exceed; 0 if nothing was recorded.
     pub(crate) fn quantile(&self, part: f64) -> u64 {
         let rank = ((self.count as f64 * part).ceil() as u64).max(1);
@@ -86,5 +99,19 @@ mod tests {
         }
         histogram.clear();
         assert_eq!(histogram.quantile(0.5), 0);
+    }
+
+    #[test]
+    fn the_smallest_beyond_a_bound_are_left_out() {
+        let mut histogram = Histogram::default();
+        for nanos in [1, 50, 100, 101, 102, 5000] {
+            histogram.record(nanos);
+        }
+        let rest = histogram.without(2, 100);
+        assert_eq!(
+            (rest.count, rest.quantile(0.6), rest.quantile(1.0)),
+            (4, 102, middle(bucket(5000)))
+        );
+        assert_eq!(histogram.without(9, 100).quantile(1.0), 50);
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::svg::{self, Group, Line, escape};
-use super::table::row;
+use super::table::columns;
 use super::{Report, ScenarioReport};
-use crate::runner::figure;
+use crate::figure;
 use crate::stats::Verdict;
 
 const STYLE: &str = "
@@ -18,7 +18,7 @@ pre{overflow-x:auto;padding:.7rem;border:1px solid var(--line);border-radius:6px
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 td:first-child,th:first-child,.left td,.left th{text-align:left;white-space:normal}
-tr.ours{background:var(--ours);font-weight:600}.cheaper{color:var(--good)}.dearer{color:var(--bad)}
+tr.ours{background:var(--ours);font-weight:600}.better{color:var(--good)}.worse{color:var(--bad)}
 svg{max-width:100%;height:auto}ul.verdicts{padding-left:1.2rem}";
 
 pub(super) fn page(report: &Report) -> String {
@@ -33,7 +33,7 @@ pub(super) fn page(report: &Report) -> String {
     }
     latency(&mut page, report);
     for scenario in &report.scenarios {
-        section(&mut page, report, scenario);
+        section(&mut page, scenario);
     }
     servers(&mut page, report);
     page + "</body></html>\n"
@@ -45,8 +45,8 @@ fn head(page: &mut String, report: &Report) {
         page,
         "<p class='soft'>{} · {} cores · {:.0} GiB · Linux {} · {}<br>commit {} · {}</p>\
          <pre>{}</pre><p>Each figure is the median of {} rounds of {} ms, each in a process of its own, \
-         after {} ms of warming up. Ratios are to <b>{}</b>, measured right before and right after each \
-         run; intervals hold the true median with 95 %. Where an interval contains 1.00, nothing is \
+         after {} ms of warming up. Ratios are to what ran right before and right after (<b>{}</b>, if \
+         nothing else is said); intervals hold the true median with 95 %. Where an interval contains 1.00, nothing is \
          said.</p>",
         escape(&machine.cpu),
         machine.cores,
@@ -69,8 +69,8 @@ fn head(page: &mut String, report: &Report) {
         *page += "<ul class='verdicts'>";
         for (text, verdict) in verdicts {
             let class = match verdict {
-                Verdict::Within => "cheaper",
-                Verdict::Over => "dearer",
+                Verdict::Within => "better",
+                Verdict::Over => "worse",
                 Verdict::Unresolved => "soft",
             };
             let _ = write!(page, "<li class='{class}'>{}</li>", escape(&text));
@@ -115,50 +115,46 @@ fn latency_lines(report: &Report, placement: &str, name: &str) -> Vec<Line> {
     report.servers.iter().map(line).filter(|line| !line.points.is_empty()).collect()
 }
 
-fn section(page: &mut String, report: &Report, scenario: &ScenarioReport) {
+fn section(page: &mut String, scenario: &ScenarioReport) {
     let _ = write!(
         page,
         "<h2>{} <span class='soft'>· {}</span></h2>",
         escape(&scenario.scenario.title),
         escape(scenario.placement_title)
     );
-    // At a fixed rate, latency is the point; otherwise the cost is.
-    let (name, what) = match scenario.scenario.works() {
-        true => (figure::P50, "p50 latency"),
-        false => (figure::CPU, "CPU per request"),
-    };
-    let bars = report.bars(scenario, name);
-    if bars.len() > 1 {
-        let title = format!("{what}, relative to {} (less is better)", report.base);
-        *page += &svg::bars(&title, &[Group { title: String::new(), bars }]);
+    for name in &scenario.scenario.heads {
+        let bars = scenario.bars(name);
+        if bars.len() > 1 || (bars.len() == 1 && scenario.outcomes[0].control) {
+            let side = if figure::less_is_better(name) { "less" } else { "more" };
+            let title = format!(
+                "{}, relative to {} ({side} is better)",
+                figure::title(name),
+                scenario.beside
+            );
+            *page += &svg::bars(&title, &[Group { title: String::new(), bars }]);
+        }
     }
+    let columns = columns(scenario);
     *page += "<div class='wide'><table><tr>";
-    let heads = [
-        "server",
-        "CPU/req µs",
-        "ratio",
-        "95 % interval",
-        "",
-        "req/s",
-        "p50 µs",
-        "p99 µs",
-        "p99.9 µs",
-        "MiB",
-        "switches/req",
-        "calls/req",
-        "allocs/req",
-    ];
-    for head in heads {
-        let _ = write!(page, "<th>{head}</th>");
+    for column in &columns {
+        let _ = write!(page, "<th>{}</th>", escape(&column.head()));
     }
     *page += "</tr>";
     for outcome in scenario.outcomes.iter().filter(|outcome| !outcome.figures.is_empty()) {
         let _ = write!(page, "<tr class='{}'>", if outcome.ours { "ours" } else { "" });
-        for cell in row(outcome, &report.base) {
-            let class = if matches!(&*cell, "cheaper" | "dearer") { &*cell } else { "" };
+        for column in &columns {
+            let cell = column.cell(scenario, outcome);
+            let class = if matches!(&*cell, "better" | "worse") { &*cell } else { "" };
             let _ = write!(page, "<td class='{class}'>{}</td>", escape(&cell));
         }
         *page += "</tr>";
+        if outcome.control {
+            *page += "<tr class='soft'>";
+            for column in &columns {
+                let _ = write!(page, "<td>{}</td>", escape(&column.control(outcome)));
+            }
+            *page += "</tr>";
+        }
     }
     *page += "</table></div>";
     for outcome in &scenario.outcomes {

@@ -4,19 +4,14 @@ use super::*;
 use crate::scenario;
 
 fn figure(values: &[f64], base: &[f64]) -> Figure {
-    let ratios: Vec<f64> = values.iter().zip(base).map(|(own, base)| own / base).collect();
-    Figure {
-        value: Estimate::of(values).unwrap(),
-        ratio: Estimate::of(&ratios),
-        values: values.to_vec(),
-        ratios,
-    }
+    Figure::new(Estimate::of(values).unwrap(), values.to_vec(), base)
 }
 
 fn outcome(server: &str, ours: bool, cpu: &[f64], base: &[f64]) -> Outcome {
     Outcome {
         server: server.to_owned(),
         ours,
+        control: false,
         figures: BTreeMap::from([
             (figure::CPU, self::figure(cpu, base)),
             (figure::P99, self::figure(cpu, base)),
@@ -37,6 +32,7 @@ fn report() -> Report {
             let broken = outcome("mio", false, &base, &base).problem_only("it <fell> over");
             ScenarioReport {
                 scenario,
+                beside: "epoll".to_owned(),
                 placement: "one",
                 placement_title: "server on one core",
                 outcomes: vec![
@@ -55,7 +51,7 @@ fn report() -> Report {
         rounds: 8,
         slice_ms: 1,
         warm_ms: 1,
-        bar: 1.25,
+        peers_every: 1,
         remarks: vec!["scaled".to_owned()],
         servers: known,
         scenarios,
@@ -89,19 +85,20 @@ fn numbers_are_short_and_readable() {
 fn words_follow_the_intervals() {
     let report = report();
     let outcomes = &report.scenarios[0].outcomes;
-    let words: Vec<_> = outcomes.iter().map(Outcome::verdict).collect();
-    assert_eq!(words, ["", "dearer", "unresolved", ""]);
+    let words: Vec<_> = outcomes.iter().map(|outcome| outcome.word(figure::CPU)).collect();
+    assert_eq!(words, ["", "worse", "unresolved", ""]);
     let verdicts = report.verdicts();
     assert_eq!(verdicts.len(), 1);
-    assert_eq!(verdicts[0].1, Verdict::Within);
-    assert!(verdicts[0].0.contains("1.200 (1.200 to 1.200) is within 1.25"), "{}", verdicts[0].0);
+    assert_eq!(verdicts[0].1, Verdict::Over);
+    let text = &verdicts[0].0;
+    assert!(text.contains("1.200 (1.200 to 1.200) × MISSES at most 1.03"), "{text}");
 }
 
 #[test]
 fn a_table_has_every_server_and_every_problem() {
     let report = report();
-    let text = table::table(&report.scenarios[0], "epoll");
-    for part in ["base", "netpoll", "1.200–1.200", "dearer", "mio: it <fell> over"] {
+    let text = table::table(&report.scenarios[0]);
+    for part in ["base", "netpoll", "1.200–1.200", "worse", "mio: it <fell> over"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
 }

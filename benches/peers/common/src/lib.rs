@@ -7,7 +7,7 @@ use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -27,13 +27,16 @@ pub struct Flags {
     /// How many threads drive connections, where the server has a choice.
     #[arg(long)]
     pub pollers: Option<usize>,
-    /// Burn this much CPU in a request …
+    /// Do what a request asks for where it was read, even where the library has a place for such work.
+    #[arg(long)]
+    pub naive: bool,
+    /// Burn this much CPU in a request that is not empty …
     #[arg(long, default_value_t = 0)]
     pub work_us: u64,
     /// … in every Nth.
     #[arg(long, default_value_t = 1)]
     pub work_every: u64,
-    /// Sleep for this long in a request …
+    /// Sleep for this long in a request that is not empty …
     #[arg(long, default_value_t = 0)]
     pub block_us: u64,
     /// … in every Nth.
@@ -68,6 +71,7 @@ impl Flags {
     pub fn work(&self) -> Work {
         let us = Duration::from_micros;
         Work {
+            naive: self.naive,
             enabled: self.work_us > 0 || self.block_us > 0,
             burn: us(self.work_us),
             burn_every: self.work_every.max(1),
@@ -81,6 +85,7 @@ impl Flags {
 /// What a request pretends to do besides echoing.
 #[derive(Debug)]
 pub struct Work {
+    naive: bool,
     enabled: bool,
     burn: Duration,
     burn_every: u64,
@@ -92,21 +97,24 @@ pub struct Work {
 /// What one batch of requests has to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
+    naive: bool,
     burn: Duration,
     block: Duration,
 }
 
 impl Work {
-    /// Takes on `requests` more; none have anything to do in most runs.
+    /// Takes on the requests among `frames`; none have anything to do in most runs.
     #[inline]
-    pub fn take(&self, requests: u64) -> Load {
-        if !self.enabled {
+    pub fn take(&self, frames: &Frames) -> Load {
+        let requests = frames.count - frames.empty;
+        if !self.enabled || requests == 0 {
             return Load::default();
         }
         // ORDERING: Relaxed, it only counts.
         let before = self.count.fetch_add(requests, Ordering::Relaxed);
         let due = |every: u64| ((before + requests) / every - before / every) as u32;
-        Load { burn: self.burn * due(self.burn_every), block: self.block * due(self.block_every) }
+        let (burn, block) = (due(self.burn_every), due(self.block_every));
+        Load { naive: self.naive, burn: self.burn * burn, block: self.block * block }
     }
 }
 
@@ -115,7 +123,7 @@ impl Load {
     /// draws the line at 10 to 100 µs.
     #[inline]
     pub fn is_heavy(self) -> bool {
-        !self.block.is_zero() || self.burn >= Duration::from_micros(100)
+        !self.naive && (!self.block.is_zero() || self.burn >= Duration::from_micros(100))
     }
 
     /// Does it, here and now.
@@ -128,8 +136,8 @@ impl Load {
     #[inline]
     pub fn run_with(self, sleep: impl FnOnce(Duration)) {
         if !self.burn.is_zero() {
-            let start = Instant::now();
-            while start.elapsed() < self.burn {
+            let end = cpu_time() + self.burn;
+            while cpu_time() < end {
                 std::hint::spin_loop();
             }
         }
@@ -139,11 +147,21 @@ impl Load {
     }
 }
 
+/// What the calling thread used so far: burning is not waiting until others have burnt.
+fn cpu_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` outlives the call, which cannot fail: every thread has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 /// The whole frames at the front of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frames {
     /// How many there are.
     pub count: u64,
+    /// How many of them carry nothing.
+    pub empty: u64,
     /// How many bytes they take, headers included.
     pub bytes: usize,
     /// How long the frame behind them is, header included, if its header is there.
@@ -163,7 +181,7 @@ impl From<TooLarge> for io::Error {
 /// Looks for whole frames.
 #[inline]
 pub fn frames(buffer: &[u8]) -> Result<Frames, TooLarge> {
-    let mut found = Frames { count: 0, bytes: 0, next: None };
+    let mut found = Frames { count: 0, empty: 0, bytes: 0, next: None };
     while let Some(header) = buffer[found.bytes..].first_chunk::<HEADER>() {
         let len = u32::from_be_bytes(*header) as usize;
         if len > MAX_FRAME {
@@ -175,6 +193,7 @@ pub fn frames(buffer: &[u8]) -> Result<Frames, TooLarge> {
         }
         found.bytes += HEADER + len;
         found.count += 1;
+        found.empty += u64::from(len == 0);
     }
     Ok(found)
 }
@@ -186,8 +205,14 @@ mod tests {
     #[test]
     fn whole_frames_are_found() {
         let buffer = [0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 0, 9, 1];
-        assert_eq!(frames(&buffer).unwrap(), Frames { count: 2, bytes: 9, next: Some(13) });
-        assert_eq!(frames(&buffer[..3]).unwrap(), Frames { count: 0, bytes: 0, next: None });
+        assert_eq!(
+            frames(&buffer).unwrap(),
+            Frames { count: 2, empty: 1, bytes: 9, next: Some(13) }
+        );
+        assert_eq!(
+            frames(&buffer[..3]).unwrap(),
+            Frames { count: 0, empty: 0, bytes: 0, next: None }
+        );
         assert!(frames(&[0xff; 4]).is_err());
     }
 
@@ -195,8 +220,12 @@ mod tests {
     fn every_nth_request_has_work() {
         let flags = Flags::parse_from(["x", "--addr=:0", "--block-us=5", "--block-every=3"]);
         let work = flags.work();
-        let blocks: Vec<_> = (0..6).map(|_| work.take(1).block.as_micros()).collect();
+        let take = |count, empty| {
+            work.take(&Frames { count, empty, bytes: 0, next: None }).block.as_micros()
+        };
+        let blocks: Vec<_> = (0..6).map(|_| take(1, 0)).collect();
         assert_eq!(blocks, [0, 0, 5, 0, 0, 5]);
-        assert_eq!(work.take(7).block.as_micros(), 10);
+        assert_eq!(take(7, 0), 10);
+        assert_eq!(take(7, 7), 0);
     }
 }

@@ -124,7 +124,7 @@ impl Conn {
         let input = &buffer[..n];
         let Ok(found) = frames(input) else { return Next::Close };
         if found.count > 0 {
-            work.take(found.count).run();
+            work.take(&found).run();
             if write(&self.stream, &mut self.output, &input[..found.bytes]) == Next::Close {
                 return Next::Close;
             }
@@ -149,7 +149,7 @@ impl Conn {
         self.readable = n == room || self.ending;
         let Ok(found) = frames(&self.partial) else { return Next::Close };
         if found.count > 0 {
-            work.take(found.count).run();
+            work.take(&found).run();
             let replies = &self.partial[..found.bytes];
             if write(&self.stream, &mut self.output, replies) == Next::Close {
                 return Next::Close;

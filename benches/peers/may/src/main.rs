@@ -37,7 +37,7 @@ fn serve(mut stream: TcpStream, work: &Work) -> io::Result<()> {
         filled += n;
         let found = frames(&buffer[..filled])?;
         if found.count > 0 {
-            work.take(found.count).run_with(may::coroutine::sleep);
+            work.take(&found).run_with(may::coroutine::sleep);
             stream.write_all(&buffer[..found.bytes])?;
             buffer.copy_within(found.bytes..filled, 0);
             filled -= found.bytes;

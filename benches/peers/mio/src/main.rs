@@ -108,7 +108,7 @@ impl Conn {
     fn answer(&mut self, work: &Work) -> io::Result<()> {
         let found = frames(&self.input[..self.filled])?;
         if found.count > 0 {
-            work.take(found.count).run();
+            work.take(&found).run();
             let sent = write(&mut self.stream, &self.input[..found.bytes])?;
             self.output.extend_from_slice(&self.input[sent..found.bytes]);
             self.input.copy_within(found.bytes..self.filled, 0);

@@ -43,7 +43,7 @@ async fn serve(mut stream: TcpStream, work: &Work) -> io::Result<()> {
         }
         let found = frames(&buffer)?;
         if found.count > 0 {
-            let load = work.take(found.count);
+            let load = work.take(&found);
             if load.is_heavy() {
                 let done = monoio::spawn_blocking(move || load.run()).await;
                 done.map_err(|_| io::Error::other("the blocking pool is gone"))?;

@@ -31,7 +31,7 @@ fn serve(mut stream: TcpStream, work: &Work) -> io::Result<()> {
         filled += n;
         let found = frames(&buffer[..filled])?;
         if found.count > 0 {
-            work.take(found.count).run();
+            work.take(&found).run();
             stream.write_all(&buffer[..found.bytes])?;
             buffer.copy_within(found.bytes..filled, 0);
             filled -= found.bytes;

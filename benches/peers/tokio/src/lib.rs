@@ -35,7 +35,7 @@ async fn serve(mut stream: TcpStream, work: &Work) -> io::Result<()> {
         }
         let found = frames(&buffer)?;
         if found.count > 0 {
-            let load = work.take(found.count);
+            let load = work.take(&found);
             if load.is_heavy() {
                 heavy(load).await?
             } else {

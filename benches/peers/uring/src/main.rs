@@ -268,7 +268,7 @@ impl Conn {
             if found.count == 0 {
                 return Ok(Lease::Over);
             }
-            work.take(found.count).run();
+            work.take(&found).run();
             let source = Source::Provided(buffer);
             self.flight = Some(Flight { source, at: 0, end: found.bytes });
             return Ok(Lease::Kept);
@@ -281,7 +281,7 @@ impl Conn {
         if found.count == 0 {
             return Ok(Lease::Over);
         }
-        work.take(found.count).run();
+        work.take(&found).run();
         if self.queued.is_empty() && found.bytes == self.partial.len() {
             std::mem::swap(&mut self.queued, &mut self.partial);
         } else {
