@@ -1,0 +1,330 @@
+//! What the scheduler asks of its host: events, handlers, and what moves between threads.
+
+#![allow(unsafe_code)] // Reading sockets is for the role's holder: each such place says why it is.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use poller::{
+    Event, Token,
+    sys::{self, ThreadClock},
+};
+
+use super::{Command, Core, Entry, Net, Shared, lock_std};
+use crate::{
+    config::Runner,
+    connection::inner::{Fill, Inner},
+    current,
+    sched::{At, Host, Mode, Outcome, Scheduler, Seat, Step, turn::Turn},
+    sync::lock,
+    watch::Rules,
+};
+
+/// What an event says, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    readable: bool,
+    writable: bool,
+    hung_up: bool,
+    /// Nothing but bytes was reported: a short read on TCP has drained the socket.
+    plain: bool,
+}
+
+impl Ready {
+    const AGAIN: Self = Self { readable: true, writable: false, hung_up: false, plain: false };
+
+    fn of(event: &Event) -> Self {
+        let hung_up = event.is_read_closed() || event.is_hangup() || event.is_error();
+        let plain = !hung_up && !event.is_priority();
+        Self {
+            readable: event.is_readable() || !plain,
+            writable: event.is_writable() || hung_up,
+            hung_up,
+            plain,
+        }
+    }
+}
+
+impl Net {
+    fn event(
+        &self,
+        seat: &Arc<Seat<Self>>,
+        core: &mut Core,
+        token: Token,
+        ready: Ready,
+    ) -> Step<Arc<Inner>> {
+        let inner = match core.batch.get(token) {
+            None => return Step::Again,
+            Some(Entry::Listener(acceptor)) => {
+                let acceptor = Arc::clone(acceptor);
+                self.accept(seat, core, token, &acceptor);
+                return Step::Again;
+            }
+            Some(Entry::Connection(inner)) => match inner.upgrade() {
+                Some(inner) => inner,
+                None => return Step::Again,
+            },
+        };
+        if ready.writable {
+            inner.on_writable();
+        }
+        let gone = ready.hung_up && inner.shared.life.hang_up();
+        if !inner.is_polled() || !ready.readable {
+            return Step::Again;
+        }
+        // SAFETY: `advance` has the core of this poller, so this thread holds its role, outside
+        // user code; and the token says that the connection is in its table.
+        let fill = unsafe { inner.fill(core.read_budget, ready.plain) };
+        if fill == Fill::More {
+            core.again.push(token);
+        }
+        if fill != Fill::Nothing && inner.turn.claim() {
+            return Step::Run(inner);
+        }
+        // Whoever runs callbacks now is told; what runs later asks `is_active`.
+        if gone && inner.is_served() && inner.shared.life.is_opened() && inner.turn.is_taken() {
+            let mut asides = lock(&seat.shared.asides);
+            asides.due.push_back(inner);
+            // Whoever runs one now runs this one behind it.
+            return if asides.running { Step::Again } else { Step::Aside };
+        }
+        Step::Again
+    }
+
+    /// Gives back the block that was sealed, or leaves that to the turn's owner. True: the turn is
+    /// claimed, and is to be run.
+    ///
+    /// Nothing is to be handled, so this takes no place under the cap: it would queue there before
+    /// those who have something.
+    fn tidy(&self, inner: &Inner) -> bool {
+        if !inner.turn.try_take() {
+            return inner.turn.claim();
+        }
+        inner.with_session(|session| session.iter_mut().for_each(|session| session.release()));
+        !inner.turn.finish()
+    }
+}
+
+impl Host for Net {
+    type Core = Core;
+    type Shared = Shared;
+    type Work = Arc<Inner>;
+    type Command = Command;
+    type Watch = Rules;
+
+    fn advance(&self, seat: &Arc<Seat<Self>>, core: &mut Core) -> Step<Arc<Inner>> {
+        if let Some(event) = core.events.get(core.cursor) {
+            core.cursor += 1;
+            return self.event(seat, core, event.token(), Ready::of(&event));
+        }
+        if let Some(token) = core.walk.pop() {
+            return self.event(seat, core, token, Ready::AGAIN);
+        }
+        core.ready.pop_front().map_or(Step::Empty, Step::Run)
+    }
+
+    fn receive(&self, seat: &Arc<Seat<Self>>, core: &mut Core, commands: &mut Vec<Command>) {
+        for command in commands.drain(..) {
+            match command {
+                Command::Run(inner) => core.ready.push_back(inner),
+                Command::Tidy(inner) => {
+                    let Some(inner) = inner.upgrade() else { continue };
+                    if inner.is_polled() && inner.lives_at(seat) {
+                        // SAFETY: this thread holds the role of the poller whose inbox this is,
+                        // which is the one that polls the connection.
+                        unsafe { inner.seal_input() };
+                    }
+                    if inner.is_served() && self.tidy(&inner) {
+                        core.ready.push_back(inner);
+                    }
+                }
+                Command::Leave(inner, then) => {
+                    inner.deregister();
+                    then();
+                }
+                Command::Drain { at_once } => self.drain_seat(core, at_once),
+            }
+        }
+    }
+
+    fn finished(&self, core: &Core) -> bool {
+        // A connection that is served may still need its poller, at least to be closed.
+        core.ready.is_empty() && core.sated.is_empty() && self.served() == 0
+    }
+
+    fn has_leftovers(&self, core: &Core) -> bool {
+        !core.again.is_empty() || !core.ready.is_empty() || !core.sated.is_empty()
+    }
+
+    fn poll(&self, seat: &Arc<Seat<Self>>, core: &mut Core, block: bool) {
+        end_batch(core);
+        core.cursor = 0;
+        core.ready.append(&mut core.sated);
+        let now = || sys::now();
+        let next = core.resting.iter().map(|&(until, _)| until).min();
+        let timeout = match next {
+            _ if !block => Some(Duration::ZERO),
+            None => None,
+            Some(until) => Some(until.saturating_duration_since(now())),
+        };
+        if seat.shared.poller.wait(&mut core.events, timeout).is_err() {
+            core.events.clear();
+        }
+        std::mem::swap(&mut core.walk, &mut core.again);
+        if next.is_some() {
+            let now = now();
+            let walk = &mut core.walk;
+            core.resting.retain(|&(until, token)| {
+                let rests = until > now;
+                if !rests {
+                    walk.push(token);
+                }
+                rests
+            });
+        }
+    }
+
+    fn ending(&self, _: &Arc<Seat<Self>>, core: &mut Core) {
+        for entry in core.batch.iter() {
+            let Entry::Connection(inner) = entry else { continue };
+            if let Some(inner) = inner.upgrade() {
+                // One that was taken out of the loop: from here on its reader reads for itself.
+                inner.let_go();
+            }
+        }
+        // What was removed goes now: listeners close.
+        end_batch(core);
+    }
+
+    fn too_late(&self, commands: Vec<Command>) {
+        for command in commands {
+            // Nothing is served here any more, so the others have nothing to do.
+            if let Command::Leave(inner, then) = command {
+                inner.deregister();
+                then();
+            }
+        }
+    }
+
+    fn ended(&self) {
+        *lock_std(&self.stopped) = true;
+        self.changed.notify_all();
+    }
+
+    fn wake(&self, seat: &Seat<Self>) {
+        // An eventfd cannot refuse 1: its counter is cleared long before it is full.
+        let _ = seat.shared.waker.wake();
+    }
+
+    fn offer(&self, sched: &Arc<Scheduler<Self>>, seat: Arc<Seat<Self>>) {
+        let sched = Arc::clone(sched);
+        // The pool refuses only after its end, which comes after the end of every role.
+        let _ = self.pool.go(move || sched.drive(seat));
+    }
+
+    fn turn(work: &Arc<Inner>) -> &Turn {
+        &work.turn
+    }
+
+    fn is_idle(&self, work: &Arc<Inner>) -> bool {
+        work.with_session(|session| session.as_ref().is_some_and(|session| session.is_idle()))
+    }
+
+    fn handle(&self, _: &At<Self>, work: &Arc<Inner>) -> Outcome {
+        current::running(work, || {
+            // Out of its place while it runs: a callback may take the connection and attach it
+            // elsewhere, and then another thread puts the next session there.
+            let Some(mut session) = work.with_session(Option::take) else { return Outcome::Over };
+            let outcome = session.step(work);
+            if outcome == Outcome::Over {
+                // Taken with replies in the queue, or closed: they leave now, if they can.
+                work.send_queued();
+                current::nothing_queued(work);
+                // What the user's service kept is dropped here, in the handler state. The turn,
+                // and with it the place, may belong to somebody else by now.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
+            } else {
+                work.with_session(|place| *place = Some(session));
+            }
+            outcome
+        })
+    }
+
+    fn aside(&self, seat: &Arc<Seat<Self>>) {
+        loop {
+            let work = {
+                let mut asides = lock(&seat.shared.asides);
+                let next = asides.due.pop_front();
+                asides.running = next.is_some();
+                next
+            };
+            let Some(work) = work else { return };
+            // It is user code like any other, with all that it drops: a wait in it passes the role
+            // on.
+            current::running(&work, || {
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    if let Some(callback) = work.on_disconnect() {
+                        callback(&work.handle());
+                    }
+                }));
+            });
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+        }
+    }
+
+    fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {
+        work.send_queued();
+        current::nothing_queued(work);
+        // Blocks go back behind each request, so that the next one, of whatever connection, finds
+        // them in the CPU's cache.
+        // SAFETY: with the core, this thread holds the role of this connection's poller.
+        let sealed = at.with_core_of(|seat| work.lives_at(seat), |_| unsafe { work.seal_input() });
+        if sealed.is_none() && work.is_open() {
+            work.command(Command::Tidy(Arc::downgrade(work)));
+        } else {
+            work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
+        }
+    }
+
+    fn later(&self, at: &At<Self>, work: Arc<Inner>) {
+        if at.sched.mode == Mode::Pool {
+            let Runner::Pool(pool) = &self.options.runner else { return };
+            let sched = Arc::clone(&at.sched);
+            let task = Arc::clone(&work);
+            if pool.try_go(move || sched.run_apart(task)).is_err() {
+                // The user's pool is full or closed. The connection cannot be served; its turn
+                // is run here for its last callbacks only, which may wait like any others.
+                work.give_up("the pool of the event loop's handlers refused a task".into());
+                at.run(work);
+            }
+            return;
+        }
+        // What was queued must not wait for the other connections.
+        work.send_queued();
+        current::nothing_queued(&work);
+        let here = at.with_core_of(
+            |seat| work.lives_at(seat),
+            |core| core.sated.push_back(Arc::clone(&work)),
+        );
+        if here.is_none() {
+            work.command(Command::Run(Arc::clone(&work)));
+        }
+    }
+
+    fn seated(&self, seat: &Seat<Self>) {
+        *lock(&seat.shared.clock) = Some(ThreadClock::current());
+        current::take_queued(seat);
+    }
+
+    fn scope(&self, at: &At<Self>, f: impl FnOnce()) {
+        current::scope(at, f);
+    }
+}
+
+/// Frees the slots of what was removed. A service may go with its listener, and may panic then.
+fn end_batch(core: &mut Core) {
+    let _ = catch_unwind(AssertUnwindSafe(|| core.batch.end()));
+}
