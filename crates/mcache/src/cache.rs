@@ -424,11 +424,29 @@ pub fn try_malloc(size: usize) -> Result<Block, AllocError> {
 /// ```
 #[inline]
 pub fn try_malloc_raw(size: usize) -> Result<(NonNull<u8>, usize), AllocError> {
-    // Each on its own, so that the common one is no more than taking an address.
-    match kept(size, size) {
-        Some(block) => Ok(block.into_raw()),
-        None => not_kept(size, size).map(Block::into_raw),
+    match kept_raw(size) {
+        Some(kept) => Ok(kept),
+        None => not_kept_raw(size),
     }
+}
+
+/// [`try_malloc_raw`] from what this thread keeps for itself; `None` where that would take more, and
+/// nothing is tried. For a fast path that is to stay small, beside one that takes `try_malloc_raw`.
+///
+/// # Examples
+///
+/// ```
+/// drop(mcache::malloc(100));
+/// let (ptr, capacity) = mcache::kept_raw(100).expect("what was given back a moment ago");
+/// assert_eq!(capacity, 128);
+/// // SAFETY: it came from `kept_raw`, and is used no more.
+/// drop(unsafe { mcache::Block::from_raw(ptr, capacity) });
+/// ```
+#[inline]
+#[must_use = "the memory leaks unless it is taken back"]
+pub fn kept_raw(size: usize) -> Option<(NonNull<u8>, usize)> {
+    // The compiler sees through the block: this is no more than taking an address.
+    kept(size, size).map(Block::into_raw)
 }
 
 /// [`malloc`] for `size` bytes now and `cap` later: the capacity is the power of two above both.
@@ -474,6 +492,12 @@ fn kept(size: usize, cap: usize) -> Option<Block> {
     }
     let _ = (size, cap);
     None
+}
+
+#[cold]
+#[inline(never)]
+fn not_kept_raw(size: usize) -> Result<(NonNull<u8>, usize), AllocError> {
+    not_kept(size, size).map(Block::into_raw)
 }
 
 #[cold]

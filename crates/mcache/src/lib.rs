@@ -24,7 +24,8 @@ mod sync;
 
 pub use block::Block;
 pub use cache::{
-    Cache, malloc, malloc_with_capacity, try_malloc, try_malloc_raw, try_malloc_with_capacity,
+    Cache, kept_raw, malloc, malloc_with_capacity, try_malloc, try_malloc_raw,
+    try_malloc_with_capacity,
 };
 pub use config::Builder;
 pub use dirtmake::{AllocError, Spare};
