@@ -13,6 +13,13 @@ pub(crate) fn alloc(size: usize) -> Result<(NonNull<u8>, usize)> {
     mcache::try_malloc_raw(size).map_err(|_| Error::TooLarge { requested: size })
 }
 
+/// [`alloc`] if this thread has such memory at hand.
+#[cfg(not(netpoll_loom))]
+#[inline]
+pub(crate) fn kept(size: usize) -> Option<(NonNull<u8>, usize)> {
+    mcache::kept_raw(size)
+}
+
 /// # Safety
 ///
 /// `ptr` and `capacity` came from [`alloc`], and nobody uses the memory any more.
@@ -24,7 +31,7 @@ pub(crate) unsafe fn free(ptr: NonNull<u8>, capacity: usize) {
 }
 
 #[cfg(netpoll_loom)]
-pub(crate) use self::plain::{alloc, free, live};
+pub(crate) use self::plain::{alloc, free, kept, live};
 
 #[cfg(netpoll_loom)]
 pub(crate) mod plain {
@@ -48,6 +55,10 @@ pub(crate) mod plain {
         NonNull::new(unsafe { get(layout) })
             .map(|ptr| (ptr, capacity))
             .ok_or(Error::TooLarge { requested: size })
+    }
+
+    pub(crate) fn kept(size: usize) -> Option<(NonNull<u8>, usize)> {
+        alloc(size).ok()
     }
 
     pub(crate) unsafe fn free(ptr: NonNull<u8>, capacity: usize) {

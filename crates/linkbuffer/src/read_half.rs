@@ -88,7 +88,7 @@ impl ReadHalf {
     /// Checks that `n` bytes are readable.
     #[inline]
     fn need(&self, n: usize) -> Result<()> {
-        if n > self.head.ready_run().1 && n > self.head.known() {
+        if n > self.head.ready_run().1 && n > self.head.known() && n > self.head.refresh() {
             self.need_more(n)
         } else {
             Ok(())
@@ -98,9 +98,6 @@ impl ReadHalf {
     #[cold]
     #[inline(never)]
     fn need_more(&self, n: usize) -> Result<()> {
-        if n <= self.head.refresh() {
-            return Ok(());
-        }
         // The end is looked at first: what is readable after that is all there will be.
         let ended = self.head.is_ended();
         let available = self.head.refresh();
@@ -165,10 +162,36 @@ impl ReadHalf {
         unsafe { self.join.get(self.head.position(), n, fill) }
     }
 
+    #[inline]
     pub(crate) fn release_alone(&mut self, alone: bool) {
         self.join.clear();
         // SAFETY: by `&mut self`, no byte is lent any more; the caller says whether it owns both ends.
         unsafe { self.head.release(alone) }
+    }
+
+    /// The next `n` bytes, consumed: more than are known to lie together, or none.
+    #[inline(never)]
+    fn slice_more(&self, n: usize) -> Result<Slice> {
+        self.need(n)?;
+        self.head.refill();
+        if n > 0 && n <= self.head.ready_run().1 {
+            // SAFETY: the run has them.
+            return Ok(unsafe { Slice::from_piece(self.head.take_piece(n)) });
+        }
+        let walk = self.head.walk();
+        let mut count = 0;
+        let mut counting = walk;
+        let mut left = n;
+        // SAFETY: not released meanwhile.
+        while let Some((_, _, len)) = unsafe { counting.next(left) } {
+            left -= len;
+            count += 1;
+        }
+        // SAFETY: as above.
+        let slice = Slice::from_pieces(count, n, unsafe { walk.pieces(n) })?;
+        // SAFETY: they are readable.
+        unsafe { self.head.advance(n) };
+        Ok(slice)
     }
 
     /// Copies the next `n` bytes, which are readable.
@@ -216,16 +239,18 @@ impl Reader for ReadHalf {
         self.release_alone(false);
     }
 
+    #[inline]
     fn chunk(&self) -> &[u8] {
-        if self.head.known() == 0 {
-            self.head.refresh();
+        let (mut at, mut run) = self.head.ready_run();
+        if run == 0 {
+            if self.head.known() == 0 && self.head.refresh() == 0 {
+                return &[];
+            }
+            self.head.refill();
+            (at, run) = self.head.ready_run();
         }
-        let (at, run) = self.head.run();
-        match run {
-            0 => &[],
-            // SAFETY: as in `front`.
-            run => unsafe { std::slice::from_raw_parts(at, run) },
-        }
+        // SAFETY: as in `front`.
+        unsafe { std::slice::from_raw_parts(at, run) }
     }
 
     fn find(&self, delim: &[u8]) -> Result<usize> {
@@ -256,22 +281,13 @@ impl Reader for ReadHalf {
         })
     }
 
+    #[inline]
     fn slice(&self, n: usize) -> Result<Slice> {
-        self.need(n)?;
-        let walk = self.head.walk();
-        let mut count = 0;
-        let mut counting = walk;
-        let mut left = n;
-        // SAFETY: not released meanwhile.
-        while let Some((_, _, len)) = unsafe { counting.next(left) } {
-            left -= len;
-            count += 1;
+        if n == 0 || n > self.head.ready_run().1 {
+            return self.slice_more(n);
         }
-        // SAFETY: as above.
-        let slice = Slice::from_pieces(count, n, unsafe { walk.pieces(n) })?;
-        // SAFETY: they are readable.
-        unsafe { self.head.advance(n) };
-        Ok(slice)
+        // SAFETY: the run has them.
+        Ok(unsafe { Slice::from_piece(self.head.take_piece(n)) })
     }
 
     fn is_ended(&self) -> bool {

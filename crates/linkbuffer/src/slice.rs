@@ -48,6 +48,10 @@ impl Slice {
         Slice(Repr::Empty)
     }
 
+    pub(crate) fn from_piece(piece: Piece) -> Slice {
+        Slice(Repr::One(piece))
+    }
+
     /// `count` pieces of together `total` bytes.
     pub(crate) fn from_pieces(
         count: usize,

@@ -38,12 +38,13 @@ use std::cell::Cell;
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
-use crate::node::{Node, NodeExt, NodePtr};
+use crate::node::{Node, NodeExt, NodePtr, Piece};
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{UnsafeCell, planted};
 use crate::{Result, mem};
 
 pub(crate) use self::walk::Walk;
+use self::walk::extent;
 
 /// Bits of `gone`.
 const ENDED: usize = 1;
@@ -232,41 +233,50 @@ impl Tail {
         self.last
     }
 
-    /// Makes `n` more bytes readable: up to `len` of `last` as it was, then the nodes linked from `first`
-    /// on (null if none) up to `last`.
+    /// Makes `n` more bytes of `last` readable.
     ///
     /// # Safety
     ///
-    /// The bytes are written; `last` was closed if there is a `first`; the nodes are linked to each other,
-    /// and theirs is null in the end. Their hold goes to the chain.
+    /// They are written.
     #[inline]
-    pub(crate) unsafe fn publish(&mut self, first: *mut Node, last: *mut Node, n: usize) {
+    pub(crate) unsafe fn publish(&mut self, n: usize) {
         debug_assert!(!self.sealed && n > 0);
-        if !first.is_null() {
-            match NonNull::new(self.last) {
-                // SAFETY: the writer's last node is not freed while it is not sealed (C4, C5).
-                Some(before) => unsafe {
-                    // ORDERING: pairs with the Acquire in `Head::refill` and `Walk`, publishing `len` of
-                    // this node, and the next one (C3).
-                    before.as_ref().next.store(
-                        first,
-                        planted!("link-relaxed", Ordering::Relaxed, instead of Ordering::Release),
-                    );
-                },
-                // SAFETY: C6.
-                None => unsafe {
-                    let resume = Resume { at: self.flushed, node: first };
-                    self.link.shared().resume.with_mut(|to| *to = resume);
-                },
-            }
-            self.last = last;
-        }
         self.flushed = self.flushed.wrapping_add(n);
         // ORDERING: pairs with the Acquire in `Head::refresh`, publishing the bytes and their nodes (C2).
         self.link.shared().flushed.store(
             self.flushed,
             planted!("publish-relaxed", Ordering::Relaxed, instead of Ordering::Release),
         );
+    }
+
+    /// Makes `n` more bytes readable: up to `len` of `last` as it was, then the nodes linked from `first`
+    /// on up to `last`.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are written; what was the last node is closed; the nodes are linked to each other, and
+    /// theirs is null in the end. Their hold goes to the chain.
+    #[inline]
+    pub(crate) unsafe fn publish_list(&mut self, first: *mut Node, last: *mut Node, n: usize) {
+        match NonNull::new(self.last) {
+            // SAFETY: the writer's last node is not freed while it is not sealed (C4, C5).
+            Some(before) => unsafe {
+                // ORDERING: pairs with the Acquire in `Head::refill` and `Walk`, publishing `len` of this
+                // node, and the next one (C3).
+                before.as_ref().next.store(
+                    first,
+                    planted!("link-relaxed", Ordering::Relaxed, instead of Ordering::Release),
+                );
+            },
+            // SAFETY: C6.
+            None => unsafe {
+                let resume = Resume { at: self.flushed, node: first };
+                self.link.shared().resume.with_mut(|to| *to = resume);
+            },
+        }
+        self.last = last;
+        // SAFETY: the caller's promise.
+        unsafe { self.publish(n) };
     }
 
     /// Bytes published and not released.
@@ -287,11 +297,9 @@ impl Tail {
         if self.sealed || self.last.is_null() || position == 0 {
             return;
         }
-        if self.occupied() == 0 {
-            let last = std::mem::replace(&mut self.last, ptr::null_mut());
-            // SAFETY: the reader is drained, so the node is ours (C4): nothing need be agreed upon.
-            unsafe { free_from(last, ptr::null_mut()) };
-            return;
+        if let Some(last) = self.take_last() {
+            // SAFETY: ours now.
+            return unsafe { last.unlink() };
         }
         let shared = self.link.shared();
         // ORDERING: Release pairs with the compare-exchange in `Head::release`, which frees the node.
@@ -303,10 +311,30 @@ impl Tail {
             fence(Ordering::SeqCst);
         }
         if self.occupied() == 0 && self.unseal() {
-            let last = std::mem::replace(&mut self.last, ptr::null_mut());
-            // SAFETY: the reader is drained (C4), and the node is ours again.
-            unsafe { free_from(last, ptr::null_mut()) };
+            if let Some(last) = self.take_last() {
+                // SAFETY: ours now.
+                unsafe { last.unlink() };
+            }
         }
+    }
+
+    /// Lets go of the last node at once, if the reader is drained: then it is the writer's, and nothing
+    /// need be agreed upon (C4).
+    #[inline]
+    pub(crate) fn take_last(&mut self) -> Option<NodePtr> {
+        debug_assert!(!self.sealed);
+        let last = NonNull::new(self.last)?;
+        if self.occupied() > 0 {
+            return None;
+        }
+        self.last = ptr::null_mut();
+        Some(last)
+    }
+
+    /// Whether there is no last node, nor one to take back.
+    #[inline]
+    pub(crate) fn has_let_go(&self) -> bool {
+        self.last.is_null() && !self.sealed
     }
 
     /// Takes the last node back. Says whether there is one.
@@ -481,22 +509,19 @@ impl Head {
     }
 
     /// Makes `run` as long as is known, in `cur` or, if nothing is left there, in the next node.
-    #[cold]
     #[inline(never)]
     pub(crate) fn refill(&self) {
-        let known = self.known();
+        let from = self.position();
+        let known = self.flushed.get().wrapping_sub(from);
         if known == 0 {
             return;
         }
         self.find_cur();
-        let Some(mut node) = NonNull::new(self.cur.get()) else {
-            unreachable!("bytes without a node")
-        };
+        let mut node = NonNull::new(self.cur.get()).expect("C6: bytes have a node");
         loop {
             // SAFETY: the node is ours to look at: some byte at or behind our position is flushed (C2, C4).
             let (next, len) = unsafe { extent(node, self.at.get(), known) };
             if len > 0 {
-                let from = self.position();
                 self.end_pos.set(from.wrapping_add(len));
                 self.end.set(self.at.get().wrapping_add(len));
                 return;
@@ -512,9 +537,10 @@ impl Head {
     #[inline]
     fn find_cur(&self) {
         if self.drained.replace(false) {
-            // SAFETY: drained at `pos`, and `flushed` has grown (C6).
+            // SAFETY: drained at `end_pos`, where the run ends, and `flushed` has grown (C6).
             let resume = unsafe { self.link.shared().resume.with(|resume| *resume) };
-            if planted!("never-resume", false, instead of resume.at == self.position()) {
+            debug_assert!(self.run_len() == 0);
+            if planted!("never-resume", false, instead of resume.at == self.end_pos.get()) {
                 let node = NonNull::new(resume.node).expect("C6: set before publishing");
                 self.first.set(resume.node);
                 self.cur.set(resume.node);
@@ -550,6 +576,23 @@ impl Head {
         self.at.set(unsafe { self.at.get().add(n) });
     }
 
+    /// Consumes `n` bytes of the run, at least one, and keeps them.
+    ///
+    /// # Safety
+    ///
+    /// The run has them.
+    #[inline]
+    pub(crate) unsafe fn take_piece(&self, n: usize) -> Piece {
+        let at = self.at.get();
+        // SAFETY: the run lies in `cur`, which is ours to look at, as its bytes are (C2).
+        unsafe {
+            let node = NonNull::new_unchecked(self.cur.get());
+            node.will_read(at, n);
+            self.at.set(at.add(n));
+            Piece::of_reader(node, at, n)
+        }
+    }
+
     /// Frees every node consumed, and publishes that. `alone` says that the writer cannot run meanwhile.
     ///
     /// # Safety
@@ -562,19 +605,12 @@ impl Head {
         if pos == self.released && (drained || self.first.get() == self.cur.get()) {
             return;
         }
-        if !drained && self.run_len() == 0 {
-            // Steps off a node that is used up.
-            self.refill();
-        }
-        if self.first.get() != self.cur.get() {
-            // SAFETY: consumed, so ours to free (C4).
-            unsafe { free_from(self.first.get(), self.cur.get()) };
-            self.first.set(self.cur.get());
+        if self.first.get() != self.cur.get() || !drained {
+            self.free_consumed(drained);
         }
         self.released = pos;
-        let shared = self.link.shared();
         // ORDERING: pairs with the Acquire in `Tail::occupied`: our reads of the last node are over (C4).
-        shared.released.store(
+        self.link.shared().released.store(
             pos,
             planted!("release-relaxed", Ordering::Relaxed, instead of Ordering::Release),
         );
@@ -585,9 +621,23 @@ impl Head {
                 fence(Ordering::SeqCst);
             }
             // ORDERING: Relaxed, the compare-exchange decides.
-            if shared.sealed.load(Ordering::Relaxed) == pos.wrapping_add(1) {
+            if self.link.shared().sealed.load(Ordering::Relaxed) == pos.wrapping_add(1) {
                 self.take_sealed();
             }
+        }
+    }
+
+    /// Frees the nodes that are used up.
+    #[inline(never)]
+    fn free_consumed(&mut self, drained: bool) {
+        if !drained && self.run_len() == 0 {
+            // Steps off a node that is used up.
+            self.refill();
+        }
+        if self.first.get() != self.cur.get() {
+            // SAFETY: consumed, so ours to free (C4).
+            unsafe { free_from(self.first.get(), self.cur.get()) };
+            self.first.set(self.cur.get());
         }
     }
 
@@ -632,30 +682,6 @@ impl Drop for Head {
             };
             self.link.shared().reader_left.with_mut(|to| *to = left);
             self.link.leave(READER_GONE);
-        }
-    }
-}
-
-/// The successor of a node if it has one, and how many of the `known` readable bytes from `at` on it has.
-///
-/// # Safety
-///
-/// The node is alive and `at` in it or at its end; `known` bytes from there were acquired (C2).
-#[inline]
-unsafe fn extent(node: NodePtr, at: *const u8, known: usize) -> (Option<NodePtr>, usize) {
-    // SAFETY: the caller's promise; `len` is read only behind the successor (N3, C3).
-    unsafe {
-        // ORDERING: pairs with the Release in `Tail::publish` (C3).
-        let next = node
-            .as_ref()
-            .next
-            .load(planted!("extent-relaxed", Ordering::Relaxed, instead of Ordering::Acquire));
-        match NonNull::new(next) {
-            None => (None, known),
-            Some(next) => {
-                let used = at as usize - node.data() as usize;
-                (Some(next), known.min(node.len() - used))
-            }
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::ptr::{self, NonNull};
 
-use super::extent;
 use crate::node::{Node, NodeExt, NodePtr, Piece};
+use crate::sync::atomic::Ordering;
+use crate::sync::planted;
 
 /// Goes over readable bytes without consuming them.
 #[derive(Clone, Copy)]
@@ -75,5 +76,33 @@ impl Walk {
                 Some(Piece::of_reader(node, at, len))
             }
         })
+    }
+}
+
+/// The successor of a node if it has one, and how many of the `known` readable bytes from `at` on it has.
+///
+/// # Safety
+///
+/// The node is alive and `at` in it or at its end; `known` bytes from there were acquired (C2).
+#[inline]
+pub(super) unsafe fn extent(
+    node: NodePtr,
+    at: *const u8,
+    known: usize,
+) -> (Option<NodePtr>, usize) {
+    // SAFETY: the caller's promise; `len` is read only behind the successor (N3, C3).
+    unsafe {
+        // ORDERING: pairs with the Release in `Tail::publish` (C3).
+        let next = node
+            .as_ref()
+            .next
+            .load(planted!("extent-relaxed", Ordering::Relaxed, instead of Ordering::Acquire));
+        match NonNull::new(next) {
+            None => (None, known),
+            Some(next) => {
+                let used = at as usize - node.data() as usize;
+                (Some(next), known.min(node.len() - used))
+            }
+        }
     }
 }

@@ -19,12 +19,18 @@
 //! - **N4** The bytes that a reader can reach are initialised and never written again while anyone holds a
 //!   reference. The writer writes only behind them.
 
+mod piece;
+#[cfg(netpoll_loom)]
+mod track;
+
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 use crate::sync::{UnsafeCell, planted};
 use crate::{Owned, Result, mem};
+
+pub(crate) use self::piece::Piece;
 
 pub(crate) type NodePtr = NonNull<Node>;
 
@@ -86,10 +92,23 @@ const _: () = assert!(HEADER % align_of::<Storage>() == 0 && HEADER % align_of::
 
 impl Node {
     /// A header in a new mcache block with `extra` bytes behind it, and how many bytes those are.
-    // Inlined, what it writes is merged with what its caller knows better.
-    #[inline(always)]
     fn create(extra: usize, kind: Kind, mem: *mut Node) -> Result<(NodePtr, *mut u8, usize)> {
         let (block, size) = mem::alloc(HEADER.saturating_add(extra))?;
+        // SAFETY: the block is ours alone, and large enough.
+        Ok(unsafe { Node::create_in(block, size, kind, mem) })
+    }
+
+    /// # Safety
+    ///
+    /// The block has `size` bytes, enough for a header, and is the caller's, who gives it up.
+    // Inlined, what it writes is merged with what its caller knows better.
+    #[inline(always)]
+    unsafe fn create_in(
+        block: NonNull<u8>,
+        size: usize,
+        kind: Kind,
+        mem: *mut Node,
+    ) -> (NodePtr, *mut u8, usize) {
         let node = block.cast::<Node>();
         // SAFETY: the block has room for the header, is aligned for it, and is ours alone; the header is
         // followed by `size - HEADER` bytes of the same block.
@@ -106,33 +125,48 @@ impl Node {
                 #[cfg(netpoll_loom)]
                 track: track::Track::default(),
             });
-            Ok((node, block.as_ptr().add(HEADER), size - HEADER))
+            (node, block.as_ptr().add(HEADER), size - HEADER)
         }
     }
 
     /// A node with room for at least `room` bytes.
     pub(crate) fn block(room: usize) -> Result<NodePtr> {
-        Node::block_and_part(room).map(|(node, _)| node)
+        if room > APART {
+            return Node::apart(room);
+        }
+        let (block, size) = mem::alloc(HEADER + room)?;
+        // SAFETY: the block is ours alone, and has that much room behind the header.
+        Ok(unsafe { Node::block_in(block, size, room) }.0)
     }
 
-    /// A node with room for at least `room` bytes, and its part, for who would ask for it at once.
-    #[inline]
-    pub(crate) fn block_and_part(room: usize) -> Result<(NodePtr, Part)> {
+    /// A node as `block` makes it, and its part, if this thread has the memory at hand.
+    #[inline(always)]
+    pub(crate) fn kept_block(room: usize) -> Option<(NodePtr, Part)> {
         if room > APART {
-            // SAFETY: the node is new and ours.
-            return Node::apart(room).map(|node| (node, unsafe { node.part() }));
+            return None;
         }
-        let (node, data, spare) = Node::create(room, Kind::Block, ptr::null_mut())?;
-        let cap = if room < TINY { room } else { spare };
-        let part = Part { data, len: 0, cap, firm: 0 };
-        // SAFETY: the node is new and ours.
-        unsafe { node.set_part(part) };
-        #[cfg(netpoll_loom)]
-        // SAFETY: the node is new and ours.
+        let (block, size) = mem::kept(HEADER + room)?;
+        // SAFETY: as in `block`.
+        Some(unsafe { Node::block_in(block, size, room) })
+    }
+
+    /// # Safety
+    ///
+    /// The block has `size` bytes, enough for a header and the room, and is the caller's, who gives it up.
+    #[inline(always)]
+    unsafe fn block_in(block: NonNull<u8>, size: usize, room: usize) -> (NodePtr, Part) {
+        // SAFETY: the caller's promise; the node is new and ours.
         unsafe {
-            (*node.as_ptr()).track = track::Track::new(data, cap)
-        };
-        Ok((node, part))
+            let (node, data, spare) = Node::create_in(block, size, Kind::Block, ptr::null_mut());
+            let cap = if room < TINY { room } else { spare };
+            let part = Part { data, len: 0, cap, firm: 0 };
+            node.set_part(part);
+            #[cfg(netpoll_loom)]
+            {
+                (*node.as_ptr()).track = track::Track::new(data, cap);
+            }
+            (node, part)
+        }
     }
 
     /// A node with exactly `room` bytes of room, its header apart.
@@ -415,14 +449,11 @@ impl NodeExt for NodePtr {
 
     #[inline]
     unsafe fn unlink(self) {
-        // SAFETY: the caller's promise; a view is kept by its chain alone (N1).
+        // SAFETY: the caller's promise.
         unsafe {
             match NonNull::new((*self.as_ptr()).mem) {
                 None => self.unref(),
-                Some(mem) => {
-                    destroy(self);
-                    mem.unref();
-                }
+                Some(mem) => unlink_view(self, mem),
             }
         }
     }
@@ -464,6 +495,20 @@ impl NodeExt for NodePtr {
         unsafe {
             (*self.memory().as_ptr()).track.write(_from, _len)
         };
+    }
+}
+
+/// Gives back a view, and its reference to the memory of `mem`.
+///
+/// # Safety
+///
+/// As for `unlink`.
+#[inline(never)]
+unsafe fn unlink_view(view: NodePtr, mem: NodePtr) {
+    // SAFETY: the caller's promise; a view is kept by its chain alone (N1).
+    unsafe {
+        destroy(view);
+        mem.unref();
     }
 }
 
@@ -521,128 +566,6 @@ unsafe fn drop_storage(storage: Storage) {
     }
 }
 
-/// Some bytes and a reference to the memory they are in.
-pub(crate) struct Piece {
-    mem: NodePtr,
-    ptr: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: a piece reads bytes that nobody writes while it lives (N4), and gives its reference back by an
-// atomic count (N1); what an owned node drops with the last one is `Send + Sync` itself.
-unsafe impl Send for Piece {}
-// SAFETY: as above.
-unsafe impl Sync for Piece {}
-
-impl Piece {
-    /// # Safety
-    ///
-    /// The caller holds a reference to the memory of `node`, and the bytes are readable there (N4).
-    pub(crate) unsafe fn new(node: NodePtr, ptr: *const u8, len: usize) -> Piece {
-        // SAFETY: the caller's reference (N2); bytes that exist are not at null.
-        unsafe {
-            let mem = node.memory();
-            mem.retain();
-            Piece { mem, ptr: NonNull::new_unchecked(ptr.cast_mut()), len }
-        }
-    }
-
-    /// The bytes of a node that a chain's reader holds.
-    ///
-    /// # Safety
-    ///
-    /// As for `new`, and the caller is that reader.
-    #[inline]
-    pub(crate) unsafe fn of_reader(node: NodePtr, ptr: *const u8, len: usize) -> Piece {
-        // ORDERING: Acquire pairs with the Release in `Tail::publish`.
-        // SAFETY: the caller's promise.
-        let done = unsafe { !(*node.as_ptr()).next.load(Ordering::Acquire).is_null() };
-        if !done {
-            // SAFETY: the caller's promise.
-            return unsafe { Piece::new(node, ptr, len) };
-        }
-        // SAFETY: the writer, which shares the chain's reference to its last node, is done with this one;
-        // so if the reference is the only one, it is the reader's, who is in one thread.
-        unsafe {
-            let mem = node.memory();
-            mem.retain_alone();
-            Piece { mem, ptr: NonNull::new_unchecked(ptr.cast_mut()), len }
-        }
-    }
-
-    /// Takes over the first reference of a new owned node.
-    ///
-    /// # Safety
-    ///
-    /// It was the caller's.
-    pub(crate) unsafe fn from_node(mem: NodePtr) -> Piece {
-        // SAFETY: the node is alive and nobody writes its part.
-        let part = unsafe { mem.part() };
-        Piece { mem, ptr: NonNull::new(part.data).unwrap_or(NonNull::dangling()), len: part.len }
-    }
-
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: our reference keeps them (N1), and nobody writes them (N4).
-        unsafe {
-            self.mem.will_read(self.ptr.as_ptr(), self.len);
-            std::slice::from_raw_parts(self.ptr.as_ptr(), self.len)
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(crate) fn node(&self) -> NodePtr {
-        self.mem
-    }
-
-    /// The bytes `from..from + len` of these.
-    pub(crate) fn part(&self, from: usize, len: usize) -> Piece {
-        assert!(from <= self.len && len <= self.len - from);
-        // SAFETY: we hold a reference, and the part lies in our bytes.
-        unsafe { Piece::new(self.mem, self.ptr.as_ptr().add(from), len) }
-    }
-
-    /// A link that shows these bytes, and takes the reference over: their own node, if nobody else keeps it.
-    #[inline(always)]
-    pub(crate) fn into_link(self) -> Result<NodePtr> {
-        let part = Part { data: self.ptr.as_ptr(), len: self.len, cap: self.len, firm: 0 };
-        // SAFETY: the reference is ours; if it is the only one, then so is the node, which is in no chain,
-        // and whoever used it is done (N2).
-        unsafe {
-            let node = self.mem;
-            debug_assert!(!matches!((*node.as_ptr()).kind, Kind::View | Kind::Pieces));
-            if planted!("link-shared", true, instead of node.is_sole()) {
-                std::mem::forget(self);
-                // ORDERING: Relaxed, not published.
-                (*node.as_ptr()).next.store(ptr::null_mut(), Ordering::Relaxed);
-                node.set_part(part);
-                return Ok(node);
-            }
-        }
-        let (node, ..) = Node::create(0, Kind::View, self.mem.as_ptr())?;
-        std::mem::forget(self);
-        // SAFETY: the node is new and ours.
-        unsafe { node.set_part(part) };
-        Ok(node)
-    }
-}
-
-impl Clone for Piece {
-    fn clone(&self) -> Piece {
-        self.part(0, self.len)
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        // SAFETY: the reference is ours, and goes with us.
-        unsafe { self.mem.unref() }
-    }
-}
-
 /// A view of writable memory as what it is.
 ///
 /// # Safety
@@ -651,45 +574,4 @@ impl Drop for Piece {
 pub(crate) unsafe fn room<'a>(at: *mut u8, len: usize) -> &'a mut [MaybeUninit<u8>] {
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts_mut(at.cast(), len) }
-}
-
-/// Bytes as the model checker sees them: one tracked cell each, so that a missing happens-before edge
-/// between writing and reading a byte is reported.
-#[cfg(netpoll_loom)]
-mod track {
-    use loom::cell::UnsafeCell;
-
-    pub(super) struct Track {
-        base: *const u8,
-        cells: Vec<UnsafeCell<()>>,
-    }
-
-    impl Default for Track {
-        fn default() -> Track {
-            Track { base: std::ptr::null(), cells: Vec::new() }
-        }
-    }
-
-    impl Track {
-        pub(super) fn new(base: *const u8, len: usize) -> Track {
-            Track { base, cells: (0..len.min(64)).map(|_| UnsafeCell::new(())).collect() }
-        }
-
-        fn range(&self, from: *const u8, len: usize) -> &[UnsafeCell<()>] {
-            let at = (from as usize).saturating_sub(self.base as usize).min(self.cells.len());
-            &self.cells[at..(at + len).min(self.cells.len())]
-        }
-
-        pub(super) fn read(&self, from: *const u8, len: usize) {
-            self.range(from, len).iter().for_each(|cell| cell.with(|_| ()));
-        }
-
-        pub(super) fn write(&self, from: *const u8, len: usize) {
-            self.range(from, len).iter().for_each(|cell| cell.with_mut(|_| ()));
-        }
-
-        pub(super) fn finish(&mut self) {
-            self.cells.iter().for_each(|cell| cell.with_mut(|_| ()));
-        }
-    }
 }

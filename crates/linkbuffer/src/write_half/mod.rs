@@ -157,7 +157,24 @@ impl WriteHalf {
         if self.node.is_null() && self.spare.is_null() {
             return;
         }
-        if self.malloc_len() > 0 || self.carried > 0 || !self.open.is_empty() {
+        if self.len != self.firm || !self.open.is_empty() {
+            return;
+        }
+        if self.first.is_null() && self.spare.is_null() {
+            // Often the reader is done with the last node.
+            if let Some(last) = self.chain.take_last() {
+                self.set_no_node();
+                // SAFETY: ours now.
+                return unsafe { last.unlink() };
+            }
+        }
+        self.seal_slowly();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn seal_slowly(&mut self) {
+        if self.malloc_len() + self.carried > 0 {
             return;
         }
         // Nothing is unpublished but perhaps an empty node.
@@ -168,7 +185,7 @@ impl WriteHalf {
         self.drop_spare();
         if !self.node.is_null() {
             self.close();
-            self.set_node(ptr::null_mut());
+            self.set_no_node();
             self.chain.seal();
         }
     }
@@ -221,7 +238,7 @@ impl WriteHalf {
                 self.publish_list(n);
             } else {
                 // SAFETY: the bytes are written (W1).
-                unsafe { self.chain.publish(ptr::null_mut(), ptr::null_mut(), n) };
+                unsafe { self.chain.publish(n) };
             }
             self.firm = self.len;
         }
@@ -230,18 +247,27 @@ impl WriteHalf {
 
     #[inline(never)]
     fn publish_list(&mut self, n: usize) {
-        // An empty last node would hide the end of the bytes from the chain (C4).
-        self.set_aside_empty_end();
-        if self.first.is_null() {
-            // SAFETY: the bytes are written (W1).
-            unsafe { self.chain.publish(ptr::null_mut(), ptr::null_mut(), n) };
-        } else {
-            // SAFETY: W1, W2: written, closed, linked in order.
-            unsafe { self.chain.publish(self.first, self.node, n) };
+        if self.len == 0 {
+            return self.publish_behind_empty_end(n);
         }
+        // SAFETY: W1, W2: written, closed, linked in order.
+        unsafe { self.chain.publish_list(self.first, self.node, n) };
         self.first = ptr::null_mut();
         self.closed = 0;
         self.carried = 0;
+    }
+
+    /// An empty last node would hide the end of the bytes from the chain (C4).
+    #[cold]
+    fn publish_behind_empty_end(&mut self, n: usize) {
+        self.set_aside_empty_end();
+        if self.first.is_null() {
+            // SAFETY: the bytes are written (W1).
+            unsafe { self.chain.publish(n) };
+            self.closed = 0;
+        } else {
+            self.publish_list(n);
+        }
     }
 
     /// Some room, for who does not say how much.
@@ -267,9 +293,22 @@ impl WriteHalf {
         if n > self.cap - self.len { self.more_room(n) } else { Ok(()) }
     }
 
-    #[cold]
     #[inline(never)]
     fn more_room(&mut self, n: usize) -> Result<()> {
+        // Where nothing is kept from before, there is nothing to close or to set aside.
+        if self.node.is_null() && self.spare.is_null() && self.chain.has_let_go() {
+            if let Some((node, part)) = Node::kept_block(n.max(self.block_room)) {
+                self.first = node.as_ptr();
+                self.set_node_and_part(node.as_ptr(), part);
+                return Ok(());
+            }
+        }
+        self.more_room_behind(n)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn more_room_behind(&mut self, n: usize) -> Result<()> {
         if self.take_back() && n <= self.cap - self.len {
             return Ok(());
         }
@@ -282,14 +321,9 @@ impl WriteHalf {
                 return Ok(());
             }
         }
-        let (node, part) = Node::block_and_part(n.max(self.block_room))?;
-        if self.node.is_null() {
-            // Nothing is kept from before (`take_back`), so there is nothing to close or to set aside.
-            self.first = node.as_ptr();
-            self.set_node_and_part(node.as_ptr(), part);
-        } else {
-            self.attach(node, part);
-        }
+        let node = Node::block(n.max(self.block_room))?;
+        // SAFETY: the node is new and ours.
+        self.attach(node, unsafe { node.part() });
         Ok(())
     }
 
@@ -303,10 +337,17 @@ impl WriteHalf {
 
     /// Makes `node` the current one, as it describes itself.
     fn set_node(&mut self, node: *mut Node) {
+        match NonNull::new(node) {
+            // SAFETY: a node of ours, or the chain's last one.
+            Some(this) => self.set_node_and_part(node, unsafe { this.part() }),
+            None => self.set_no_node(),
+        }
+    }
+
+    #[inline]
+    fn set_no_node(&mut self) {
         let none = Part { data: ptr::dangling_mut(), len: 0, cap: 0, firm: 0 };
-        // SAFETY: a node of ours, or the chain's last one.
-        let part = NonNull::new(node).map_or(none, |node| unsafe { node.part() });
-        self.set_node_and_part(node, part);
+        self.set_node_and_part(ptr::null_mut(), none);
     }
 
     #[inline]
@@ -416,6 +457,7 @@ impl WriteHalf {
     }
 
     /// Links bytes that were handed over, however few, without a copy.
+    #[inline(never)]
     pub(crate) fn link(&mut self, bytes: Owned) -> Result<()> {
         if let Some((first, last)) = links(bytes)? {
             self.keep_rest();
@@ -568,18 +610,16 @@ impl Writer for WriteHalf {
     }
 
     fn write_owned(&mut self, bytes: Owned) -> Result<()> {
-        if bytes.len() >= BINARY_INPLACE_THRESHOLD {
-            return self.link(bytes);
-        }
-        match bytes {
-            Owned::Slice(slice) => {
+        match (bytes.contiguous(), &bytes) {
+            (Some(few), _) if few.len() < BINARY_INPLACE_THRESHOLD => self.write_binary(few),
+            (None, Owned::Slice(slice)) if slice.len() < BINARY_INPLACE_THRESHOLD => {
                 let mut room = self.malloc(slice.len())?;
                 slice.chunks().for_each(|chunk| {
                     room.put_slice(chunk);
                 });
                 Ok(())
             }
-            bytes => self.write_binary(bytes.contiguous().unwrap_or_default()),
+            _ => self.link(bytes),
         }
     }
 
