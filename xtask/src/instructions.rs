@@ -18,11 +18,12 @@ use crate::workspace;
 
 /// The paths of `benches/src/bin/instructions.rs`: how often they run, and by how many per cent they may
 /// grow. Where threads take turns, the count is not the same twice.
-const PATHS: [(&str, u64, f64); 5] = [
+const PATHS: [(&str, u64, f64); 6] = [
     ("malloc-free", 50_000, 1.0),
     ("frame-write", 20_000, 1.0),
     ("frame-read", 20_000, 1.0),
     ("slice", 20_000, 1.0),
+    ("echo", 20_000, 1.0),
     ("dispatch", 2000, 10.0),
 ];
 /// For one run under callgrind.

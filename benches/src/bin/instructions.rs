@@ -34,6 +34,7 @@ fn main() -> Result {
             black_box(buffer.slice(len)?);
             Ok(())
         }),
+        "echo" => echo(count),
         "dispatch" => dispatch(count),
         _ => Err(format!("there is no path {path}").into()),
     }
@@ -56,6 +57,45 @@ fn frame(count: usize, read: impl Fn(&LinkBuffer, usize) -> linkbuffer::Result<(
         let len = Writer::flush(&mut buffer)?;
         read(&buffer, len)?;
         buffer.release();
+    }
+    Ok(())
+}
+
+/// What a connection does with its two buffers for one request that is echoed, without the sockets:
+/// receive, frame, slice, answer, send, and give every block back.
+fn echo(count: usize) -> Result {
+    let (mut input, mut received) = LinkBuffer::new().into_split();
+    let (mut sent, mut output) = LinkBuffer::new().into_split();
+    let mut request = (BODY.len() as u32).to_be_bytes().to_vec();
+    request.extend(BODY);
+    for _ in 0..count {
+        black_box(received.occupied());
+        let room = received.book(4096)?;
+        // SAFETY: the room is larger than the request, which it gets.
+        unsafe {
+            room.as_mut_ptr().copy_from_nonoverlapping(request.as_ptr().cast(), request.len());
+            received.book_ack(request.len());
+        }
+        black_box(received.occupied());
+
+        black_box(input.is_ended());
+        let head: [u8; 4] = black_box(&input).peek(4)?.try_into()?;
+        let len = 4 + u32::from_be_bytes(head) as usize;
+        assert!(len <= input.len());
+        output.write_bytes(input.slice(len)?)?;
+        output.flush()?;
+
+        sent.release();
+        while !black_box(sent.chunk()).is_empty() {
+            let len = sent.len();
+            sent.skip(len)?;
+            sent.release();
+        }
+        output.seal();
+        black_box((input.len(), input.held()));
+        input.release();
+        received.seal();
+        input.release();
     }
     Ok(())
 }
