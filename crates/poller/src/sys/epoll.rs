@@ -6,7 +6,7 @@ use std::ptr;
 use std::time::Duration;
 
 use super::clock::retry_until;
-use super::errno::{check, explain};
+use super::errno::{check, check_long, explain};
 use crate::event::{Interest, Ready};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::token::Token;
@@ -140,12 +140,16 @@ impl Epoll {
                 None => millis_up(timeout),
             },
         };
-        // SAFETY: `first` has room for `room` events, by the vector's capacity.
-        let count = check(unsafe { libc::epoll_wait(self.fd.as_raw_fd(), first, room, millis) })?;
+        // SAFETY: `first` has room for `room` events, by the vector's capacity; no signal mask is
+        // given.
+        let count = check_long(unsafe {
+            let (fd, no_mask) = (self.fd.as_raw_fd(), ptr::null::<libc::sigset_t>());
+            libc::syscall(libc::SYS_epoll_pwait, fd, first, room, millis, no_mask, 0_usize)
+        })?;
         if count == 0 && !whole {
             return Err(io::Error::from_raw_os_error(libc::EINTR));
         }
-        Ok(count as usize)
+        Ok(count)
     }
 
     /// Waits with a timeout in nanoseconds; `None` where the kernel has no such call.
@@ -201,10 +205,6 @@ impl AsFd for Epoll {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-fn check_long(result: libc::c_long) -> io::Result<usize> {
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 /// Whole milliseconds, rounded up so that no wait is early, and whether that is the whole timeout:

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use libc::c_int;
+use libc::{c_int, c_long};
 
 /// The result of a call that reports failure as -1.
 #[inline]
@@ -13,6 +13,15 @@ pub(super) fn check(result: c_int) -> io::Result<c_int> {
 /// The result of a call that returns a size, or -1.
 #[inline]
 pub(super) fn check_size(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// The result of `libc::syscall`, which reports failure as -1.
+///
+/// The calls of every request go through it, and not through the libc's functions of their names:
+/// those are cancellation points, and cost two atomic operations each wherever there are threads.
+#[inline]
+pub(super) fn check_long(result: c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 

@@ -5,9 +5,10 @@ use std::io::{self, IoSlice};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
 
 use super::addr::{Addr, RawAddr};
-use super::errno::{check, check_size, explain, retry};
+use super::errno::{check, check_long, check_size, explain, retry};
 use super::sockopt::get_option;
 
 pub use std::net::Shutdown as How;
@@ -162,10 +163,12 @@ pub fn take_error(fd: impl AsFd) -> io::Result<Option<io::Error>> {
 #[inline]
 pub fn recv(fd: impl AsFd, buf: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     let fd = fd.as_fd().as_raw_fd();
+    let nobody = ptr::null::<libc::sockaddr>();
     retry(|| {
         // SAFETY: the kernel only writes to `buf`, which is writable for its length.
-        check_size(unsafe {
-            libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT)
+        check_long(unsafe {
+            let (at, len, flags) = (buf.as_mut_ptr(), buf.len(), libc::MSG_DONTWAIT);
+            libc::syscall(libc::SYS_recvfrom, fd, at, len, flags, nobody, nobody)
         })
     })
 }
@@ -217,7 +220,9 @@ pub fn recv_vectored(fd: impl AsFd, bufs: &mut [UninitSlice<'_>]) -> io::Result<
     retry(|| {
         // SAFETY: `message` holds room for nothing but the slices, which are writable for their
         // lengths, and the kernel only writes to them.
-        check_size(unsafe { libc::recvmsg(fd, &mut message, libc::MSG_DONTWAIT) })
+        check_long(unsafe {
+            libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, libc::MSG_DONTWAIT)
+        })
     })
 }
 
@@ -232,8 +237,13 @@ pub fn recv_vectored(fd: impl AsFd, bufs: &mut [UninitSlice<'_>]) -> io::Result<
 pub fn send(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
     let fd = fd.as_fd().as_raw_fd();
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: `buf` is readable for its length.
-    retry(|| check_size(unsafe { libc::send(fd, buf.as_ptr().cast(), buf.len(), flags) }))
+    let nobody = ptr::null::<libc::sockaddr>();
+    retry(|| {
+        // SAFETY: the kernel only reads `buf`, which is readable for its length.
+        check_long(unsafe {
+            libc::syscall(libc::SYS_sendto, fd, buf.as_ptr(), buf.len(), flags, nobody, 0)
+        })
+    })
 }
 
 /// [`send`] from several buffers, one after another, in one call. Those beyond 1024 are left for the
@@ -250,7 +260,7 @@ pub fn send_vectored(fd: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: `message` holds nothing but the slices, which are readable for their lengths, and the
     // kernel only reads them.
-    retry(|| check_size(unsafe { libc::sendmsg(fd, &message, flags) }))
+    retry(|| check_long(unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) }))
 }
 
 /// A message of `count` slices without address or control data.
