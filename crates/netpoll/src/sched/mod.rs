@@ -13,6 +13,7 @@
 //! | `places.rs` | the cap on handlers, and the queue at the cap |
 //! | `slot.rs` | waiting and waking |
 //! | `flow.rs` | pausing input at its limit |
+//! | `full.rs` | a socket that takes no more |
 //! | `watchdog.rs` | taking the role from handlers that block unseen |
 //! | this file | how a thread goes through them |
 //!
@@ -23,6 +24,7 @@
 #![allow(unreachable_pub)] // Public for the models alone.
 
 pub mod flow;
+pub mod full;
 pub mod places;
 pub mod role;
 pub mod slot;

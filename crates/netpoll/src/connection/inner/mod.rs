@@ -30,7 +30,7 @@ use crate::{
     config::Options,
     contain::contained,
     net_host::{Command, Entry, Net},
-    sched::{Scheduler, Seat, flow::Flow, slot::Slot, turn::Turn},
+    sched::{Scheduler, Seat, flow::Flow, full::Full, slot::Slot, turn::Turn},
     service::BoxError,
     sync::{
         Mutex,
@@ -119,7 +119,7 @@ pub(crate) struct Inner {
     /// The end of our half was sent; the sender's.
     fin: AtomicBool,
     /// The last send found no room: the next writable edge goes on.
-    blocked: AtomicBool,
+    full: Full,
     drained: Slot,
     /// Who closes waits here, perhaps beside a flush.
     lingering: Slot,
@@ -171,7 +171,7 @@ impl Inner {
             flushed: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             fin: AtomicBool::new(false),
-            blocked: AtomicBool::new(false),
+            full: Full::new(),
             drained: Slot::new(),
             lingering: Slot::new(),
             may_queue: AtomicBool::new(false),

@@ -15,10 +15,7 @@ use super::{Inner, wait};
 use crate::{
     current,
     sched::slot::Slot,
-    sync::atomic::{
-        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
-        fence,
-    },
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
 /// Blocks handed to one system call at most: more only makes the call longer.
@@ -99,7 +96,7 @@ impl Inner {
                     // ORDERING: release: who sees the count sees the bytes gone.
                     self.sent.store(sent, Release);
                     self.shared.counters.set_sent(sent);
-                    self.blocked.store(false, Relaxed);
+                    self.full.clear();
                     let have = usize::try_from(sent).unwrap_or(usize::MAX);
                     self.drained.notify(have);
                     if self.shared.life.is_closing() {
@@ -107,12 +104,9 @@ impl Inner {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // ORDERING: the fence orders the flag before the second try. An edge that
-                    // came before the flag leaves room for that try; one after it sees the flag.
-                    if self.blocked.swap(true, AcqRel) {
+                    if self.full.found() {
                         return;
                     }
-                    fence(SeqCst);
                 }
                 Err(error) => {
                     self.fail(&error);
@@ -140,8 +134,7 @@ impl Inner {
 
     /// The driver saw that the socket can be written.
     pub(crate) fn on_writable(&self) {
-        // ORDERING: Acquire is enough beside the kernel's own ordering of the edge: see `send`.
-        if self.blocked.load(Acquire) {
+        if self.full.is_set() {
             self.push();
         }
     }
