@@ -103,6 +103,12 @@ pub enum Error {
     /// Waiting for room took too long.
     #[error("writing timed out")]
     WriteTimeout,
+    /// Nothing came or went for too long.
+    #[error("the connection was idle for too long")]
+    IdleTimeout,
+    /// A message was begun, and was not whole in time.
+    #[error("a message was not whole in time")]
+    FrameTimeout,
     /// Connecting took too long.
     #[error("dialing timed out")]
     DialTimeout,
@@ -126,7 +132,11 @@ impl Error {
     /// Whether waiting took too long; the stream itself may be sound.
     pub fn is_timeout(&self) -> bool {
         match self {
-            Error::ReadTimeout | Error::WriteTimeout | Error::DialTimeout => true,
+            Error::ReadTimeout
+            | Error::WriteTimeout
+            | Error::IdleTimeout
+            | Error::FrameTimeout
+            | Error::DialTimeout => true,
             Error::Io(e) => e.kind() == io::ErrorKind::TimedOut,
             _ => false,
         }
@@ -180,6 +190,7 @@ impl From<Error> for io::Error {
             Error::Closed => NotConnected,
             Error::ReaderGone => BrokenPipe,
             Error::ReadTimeout | Error::WriteTimeout | Error::DialTimeout => TimedOut,
+            Error::IdleTimeout | Error::FrameTimeout => TimedOut,
             Error::Concurrent => Other,
             Error::Reset => ConnectionReset,
         };

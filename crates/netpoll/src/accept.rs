@@ -37,7 +37,7 @@ pub(crate) fn connection(
 ) -> Connection {
     // ORDERING: only unique.
     let id = NEXT_ID.fetch_add(1, Relaxed);
-    let shared = Shared::new(id, peer, options.read_timeout, options.write_timeout);
+    let shared = Shared::new(id, peer, options);
     let (inner, reader, writer) =
         Inner::new(fd, is_tcp, Arc::new(shared), Arc::clone(options), home);
     Connection::new(inner, reader, writer)

@@ -68,7 +68,9 @@ pub enum BuildError {
 /// | `max_connections` | none | connections at once; those above are closed when accepted |
 /// | `read_timeout` | 60 s | one wait for bytes inside a handler |
 /// | `write_timeout` | 60 s | one wait for room inside `flush` |
-/// | `linger` | 1 s | the wait for unsent bytes when a connection closes |
+/// | `idle_timeout` | none | the time without bytes, either way |
+/// | `frame_timeout` | 60 s | the time from a message's first byte until it is whole |
+/// | `linger` | 1 s | how long the kernel and the peer are given when a connection closes |
 ///
 /// [`EventLoop::builder`]: crate::EventLoop::builder
 #[derive(Clone, Debug)]
@@ -86,6 +88,8 @@ pub(crate) struct Options {
     pub(crate) max_connections: Option<usize>,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) frame_timeout: Option<Duration>,
     pub(crate) linger: Duration,
     pub(crate) socket: SocketOptions,
 }
@@ -107,6 +111,8 @@ impl Default for Options {
             max_connections: None,
             read_timeout: Some(Duration::from_secs(60)),
             write_timeout: Some(Duration::from_secs(60)),
+            idle_timeout: None,
+            frame_timeout: Some(Duration::from_secs(60)),
             linger: Duration::from_secs(1),
             socket: SocketOptions::default(),
         }

@@ -264,7 +264,9 @@ pub struct Stats {
 /// | [`max_connections`](Self::max_connections) | none | connections served at once |
 /// | [`read_timeout`](Self::read_timeout) | 60 s | one wait for bytes |
 /// | [`write_timeout`](Self::write_timeout) | 60 s | one wait for room inside `flush` |
-/// | [`linger`](Self::linger) | 1 s | the wait for unsent bytes when a connection closes |
+/// | [`idle_timeout`](Self::idle_timeout) | none | the time without bytes, either way |
+/// | [`frame_timeout`](Self::frame_timeout) | 60 s | the time from a message's first bytes until it is whole |
+/// | [`linger`](Self::linger) | 1 s | what the peer is given when a connection closes |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -356,7 +358,28 @@ impl Builder {
         self
     }
 
-    /// How long closing waits for bytes that were flushed and not yet taken by the kernel.
+    /// How long a served connection may be without bytes, either way, and without a callback that
+    /// runs or waits for its turn. One that is idle for longer is closed, with
+    /// [`Error::IdleTimeout`](crate::Error::IdleTimeout) as the reason that `on_close` gets. While
+    /// its input is paused its clock stands still. `None`: for ever.
+    pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.options.idle_timeout = timeout;
+        self
+    }
+
+    /// With framing, how long a message may take from when its first bytes were seen until it is
+    /// whole. A connection whose message takes longer is closed, with
+    /// [`Error::FrameTimeout`](crate::Error::FrameTimeout) as the reason that `on_close` gets.
+    /// While input is paused its clock stands still. `None`: for ever.
+    pub fn frame_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.options.frame_timeout = timeout;
+        self
+    }
+
+    /// How long a connection that was closed goes on in the background, held by no thread: until
+    /// what was flushed is sent, and the peer has ended its stream as well. What still comes is
+    /// dropped meanwhile; the kernel would answer it with a reset, which can overtake our last
+    /// reply at the peer. Zero: closed at once.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.options.linger = linger;
         self

@@ -20,6 +20,7 @@ mod sched;
 pub mod sched;
 mod service;
 mod sync;
+mod timers;
 mod watch;
 
 pub use linkbuffer::{

@@ -3,13 +3,15 @@
 #![allow(unsafe_code)] // Reading sockets is for the role's holder: each such place says why it is.
 
 mod drain;
+mod due;
 mod host;
+mod linger;
 mod listeners;
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     sync::{Arc, Condvar, OnceLock, Weak},
-    time::Instant,
 };
 
 use poller::{Batch, Events, Poller, Slots, Token, Waker, sys::ThreadClock};
@@ -24,6 +26,7 @@ use crate::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    timers::Timers,
 };
 
 /// Events taken from the kernel at once.
@@ -31,6 +34,11 @@ const BATCH: usize = 256;
 /// What a poller's token stands for.
 pub(crate) enum Entry {
     Connection(Weak<Inner>),
+    /// One that is closed and has last bytes to send or to drop; so many more are dropped.
+    Lingering {
+        inner: Arc<Inner>,
+        left: Cell<usize>,
+    },
     Listener(Arc<Acceptor>),
 }
 
@@ -43,6 +51,10 @@ pub(crate) enum Command {
     /// Weak, since a poller whose role has ended reads no inbox: the descriptor must not stay open
     /// for that.
     Tidy(Weak<Inner>),
+    /// A connection that was closed has last bytes: see `linger.rs`.
+    Linger(Arc<Inner>),
+    /// The clocks of this connection were changed. Weak, as in `Tidy`.
+    Time(Weak<Inner>),
     /// Stop reading this connection, take it out of the table, and then call this.
     Leave(Arc<Inner>, Box<dyn FnOnce() + Send>),
     /// End every connection once no whole message is left of it, or at once.
@@ -83,8 +95,10 @@ pub(crate) struct Core {
     again: Vec<Token>,
     /// The ones of the last round.
     walk: Vec<Token>,
-    /// Listeners that rest, and until when.
-    resting: Vec<(Instant, Token)>,
+    /// When to look at what.
+    timers: Timers<Token>,
+    /// Closed connections that have last bytes.
+    lingering: usize,
     read_budget: usize,
 }
 
@@ -170,7 +184,8 @@ impl Net {
             sated: VecDeque::new(),
             again: Vec::new(),
             walk: Vec::new(),
-            resting: Vec::new(),
+            timers: Timers::new(),
+            lingering: 0,
             read_budget: self.options.read_budget,
         };
         Ok((shared, core))

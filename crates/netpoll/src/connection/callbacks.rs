@@ -51,13 +51,15 @@ pub(crate) struct Served<S: Service> {
     /// What was buffered when the handler last consumed nothing: it is not called again before
     /// there is more.
     declined: usize,
+    /// A message was begun, and was not whole at the last look.
+    begun: bool,
 }
 
 impl<S: Service> Served<S> {
     /// A session that begins with `on_prepare`, or, where the state is given, behind it.
     pub(crate) fn new(service: Arc<S>, conn: Connection, state: Option<S::State>) -> Self {
         let phase = if state.is_some() { Phase::Prepared } else { Phase::Fresh };
-        Self { service, conn: Some(conn), state, phase, declined: 0 }
+        Self { service, conn: Some(conn), state, phase, declined: 0, begun: false }
     }
 
     /// Calls `f` with the connection and its state. An error, or a panic, asks for closing.
@@ -77,6 +79,9 @@ impl<S: Service> Served<S> {
 
     fn request(&mut self, inner: &Arc<Inner>, message: Option<usize>) -> Outcome {
         let Some(conn) = &mut self.conn else { return Outcome::Over };
+        if std::mem::take(&mut self.begun) {
+            inner.end_frame();
+        }
         let before = conn.read_half_ref().buffer().len();
         conn.read_half().begin(message);
         self.call(inner, |service, conn, state| service.on_request(conn, state));
@@ -135,6 +140,12 @@ impl<S: Service> Served<S> {
                 if ended {
                     return self.end(inner);
                 }
+                if unread > 0 {
+                    self.begun = true;
+                    if inner.begin_frame() {
+                        return self.refuse(inner, Error::FrameTimeout);
+                    }
+                }
                 if n > inner.flow.limit() {
                     inner.raise(n);
                 }
@@ -166,17 +177,16 @@ impl<S: Service> Served<S> {
     fn close(&mut self, inner: &Arc<Inner>) -> Outcome {
         self.phase = Phase::Gone;
         // Somebody may have closed it before it was attached; the callbacks follow all the same.
-        inner.linger_to_close();
+        inner.shared.life.begin_closing();
         inner.shared.life.close();
+        // Late events are dropped.
         inner.leave_table();
         let handle = inner.handle();
-        // A write half that was taken away keeps the descriptor; the peer is told all the same.
         if let Some(conn) = self.conn.take() {
-            if inner.is_split() {
-                inner.shutdown();
-            }
             contained(|| drop(conn));
         }
+        // A write half that was taken away keeps the descriptor; the peer is told all the same.
+        inner.retire(inner.is_split());
         let why = inner.shared.take_blame();
         if let Some(state) = self.state.take() {
             contained(|| self.service.on_close(&handle, state, why));

@@ -11,6 +11,7 @@ use poller::sys::{self, Addr};
 
 use super::{inner::Inner, state::Life, wait};
 use crate::{
+    config::Options,
     contain::contained,
     service::BoxError,
     sync::{
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     inner: Mutex<Weak<Inner>>,
     read_timeout: Timeout,
     write_timeout: Timeout,
+    idle_timeout: Timeout,
+    frame_timeout: Timeout,
     deadlines: Mutex<(Option<Instant>, Option<Instant>)>,
     /// Close callbacks, oldest first; `None` once they have run.
     closers: Mutex<Option<Vec<Closer>>>,
@@ -87,12 +90,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        id: u64,
-        peer: Option<Addr>,
-        read_timeout: Option<Duration>,
-        write_timeout: Option<Duration>,
-    ) -> Self {
+    pub(crate) fn new(id: u64, peer: Option<Addr>, options: &Options) -> Self {
         Self {
             id,
             local: OnceLock::new(),
@@ -100,8 +98,10 @@ impl Shared {
             life: Life::new(),
             counters: Counters::default(),
             inner: Mutex::new(Weak::new()),
-            read_timeout: Timeout::new(read_timeout),
-            write_timeout: Timeout::new(write_timeout),
+            read_timeout: Timeout::new(options.read_timeout),
+            write_timeout: Timeout::new(options.write_timeout),
+            idle_timeout: Timeout::new(options.idle_timeout),
+            frame_timeout: Timeout::new(options.frame_timeout),
             deadlines: Mutex::new((None, None)),
             closers: Mutex::new(Some(Vec::new())),
             why: Mutex::new(None),
@@ -126,6 +126,18 @@ impl Shared {
     pub(crate) fn write_deadline(&self, started: Instant) -> Option<Instant> {
         let by_timeout = self.write_timeout.load().and_then(|t| started.checked_add(t));
         wait::earlier(by_timeout, lock(&self.deadlines).1)
+    }
+
+    pub(crate) fn write_timeout(&self) -> Option<Duration> {
+        self.write_timeout.load()
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout.load()
+    }
+
+    pub(crate) fn frame_timeout(&self) -> Option<Duration> {
+        self.frame_timeout.load()
     }
 
     /// Remembers why the connection ends; the first reason counts.
@@ -230,6 +242,27 @@ impl Handle {
         self.look_again();
     }
 
+    /// How long the connection may be without bytes, either way, and without a callback, while a
+    /// loop serves it: see [`Builder::idle_timeout`](crate::Builder::idle_timeout). `None`: for
+    /// ever. Counts from this call.
+    pub fn set_idle_timeout(&self, timeout: Option<Duration>) {
+        self.shared.idle_timeout.store(timeout);
+        if let Some(inner) = self.shared.inner() {
+            inner.set_idle_clock(timeout.is_some());
+            inner.rearm_clocks();
+        }
+    }
+
+    /// How long a message may take until it is whole: see
+    /// [`Builder::frame_timeout`](crate::Builder::frame_timeout). `None`: for ever. Holds for a
+    /// message that is under way as well, if it was begun under a timeout.
+    pub fn set_frame_timeout(&self, timeout: Option<Duration>) {
+        self.shared.frame_timeout.store(timeout);
+        if let Some(inner) = self.shared.inner() {
+            inner.rearm_clocks();
+        }
+    }
+
     fn look_again(&self) {
         if let Some(inner) = self.shared.inner() {
             inner.wake_all();
@@ -248,6 +281,7 @@ impl Handle {
     /// Goes on reading after [`Handle::pause_read`].
     pub fn resume_read(&self) {
         if let Some(inner) = self.shared.inner() {
+            inner.stir();
             if inner.flow.pause_by_hand(false) {
                 inner.rearm();
             }

@@ -199,10 +199,12 @@ impl Drop for WriteHalf {
         }
         if self.inner.is_split() {
             // Nobody is left to hear of an error; a peer that does not read is waited for only
-            // as long as closing lingers.
-            if let Ok(n) = self.buf.flush() {
-                self.inner.flushed(n);
-                self.inner.linger_for_writer();
+            // as long as closing lingers. Who has closed it sees to what was flushed before.
+            if !self.inner.shared.life.is_closing() {
+                if let Ok(n) = self.buf.flush() {
+                    self.inner.flushed(n);
+                    self.inner.send_rest();
+                }
             }
             self.inner.shutdown_write();
         }

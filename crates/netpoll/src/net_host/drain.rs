@@ -54,6 +54,11 @@ impl Net {
         }
     }
 
+    pub(super) fn is_forced(&self) -> bool {
+        // ORDERING: pairs with the store in `drain`.
+        self.forced.load(Acquire)
+    }
+
     pub(crate) fn served(&self) -> usize {
         // ORDERING: pairs with the decrement in `left`.
         self.served.load(Acquire)
@@ -126,6 +131,9 @@ impl Net {
 
     /// DRIVING: tells every connection of this poller.
     pub(super) fn drain_seat(&self, core: &mut Core, at_once: bool) {
+        if at_once {
+            self.let_all_go(core);
+        }
         let mut ready = Vec::new();
         for entry in core.batch.iter() {
             let Entry::Connection(inner) = entry else { continue };

@@ -2,21 +2,15 @@
 
 #![allow(unsafe_code)] // Reading sockets is for the role's holder: each such place says why it is.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use poller::{
-    Event, Token,
-    sys::{self, ThreadClock},
-};
+use poller::{Event, Token, sys::ThreadClock};
 
 use super::{Command, Core, Entry, Net, Shared, lock_std};
 use crate::{
     config::Runner,
     connection::inner::{Fill, Inner},
+    contain::contained,
     current,
     sched::{At, Host, Mode, Outcome, Scheduler, Seat, Step, turn::Turn},
     sync::lock,
@@ -25,7 +19,7 @@ use crate::{
 
 /// What an event says, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
-struct Ready {
+pub(super) struct Ready {
     readable: bool,
     writable: bool,
     hung_up: bool,
@@ -34,7 +28,8 @@ struct Ready {
 }
 
 impl Ready {
-    const AGAIN: Self = Self { readable: true, writable: false, hung_up: false, plain: false };
+    pub(super) const AGAIN: Self =
+        Self { readable: true, writable: false, hung_up: false, plain: false };
 
     fn of(event: &Event) -> Self {
         let hung_up = event.is_read_closed() || event.is_hangup() || event.is_error();
@@ -49,7 +44,7 @@ impl Ready {
 }
 
 impl Net {
-    fn event(
+    pub(super) fn event(
         &self,
         seat: &Arc<Seat<Self>>,
         core: &mut Core,
@@ -67,6 +62,10 @@ impl Net {
                 Some(inner) => inner,
                 None => return Step::Again,
             },
+            Some(Entry::Lingering { .. }) => {
+                self.linger_on(core, token);
+                return Step::Again;
+            }
         };
         if ready.writable {
             inner.on_writable();
@@ -123,7 +122,10 @@ impl Host for Net {
         if let Some(token) = core.walk.pop() {
             return self.event(seat, core, token, Ready::AGAIN);
         }
-        core.ready.pop_front().map_or(Step::Empty, Step::Run)
+        if let Some(inner) = core.ready.pop_front() {
+            return Step::Run(inner);
+        }
+        core.timers.due().map_or(Step::Empty, |(at, token)| self.look(seat, core, at, token))
     }
 
     fn receive(&self, seat: &Arc<Seat<Self>>, core: &mut Core, commands: &mut Vec<Command>) {
@@ -141,6 +143,13 @@ impl Host for Net {
                         core.ready.push_back(inner);
                     }
                 }
+                Command::Linger(inner) => self.linger(seat, core, &inner),
+                Command::Time(inner) => {
+                    let inner = inner.upgrade();
+                    if let Some(inner) = inner.filter(|inner| inner.lives_at(seat)) {
+                        core.arm(&inner);
+                    }
+                }
                 Command::Leave(inner, then) => {
                     inner.deregister();
                     then();
@@ -152,7 +161,7 @@ impl Host for Net {
 
     fn finished(&self, core: &Core) -> bool {
         // A connection that is served may still need its poller, at least to be closed.
-        core.ready.is_empty() && core.sated.is_empty() && self.served() == 0
+        core.ready.is_empty() && core.sated.is_empty() && core.lingering == 0 && self.served() == 0
     }
 
     fn has_leftovers(&self, core: &Core) -> bool {
@@ -163,31 +172,15 @@ impl Host for Net {
         end_batch(core);
         core.cursor = 0;
         core.ready.append(&mut core.sated);
-        let now = || sys::now();
-        let next = core.resting.iter().map(|&(until, _)| until).min();
-        let timeout = match next {
-            _ if !block => Some(Duration::ZERO),
-            None => None,
-            Some(until) => Some(until.saturating_duration_since(now())),
-        };
+        let timeout = if block { core.timers.wait() } else { Some(Duration::ZERO) };
         if seat.shared.poller.wait(&mut core.events, timeout).is_err() {
             core.events.clear();
         }
         std::mem::swap(&mut core.walk, &mut core.again);
-        if next.is_some() {
-            let now = now();
-            let walk = &mut core.walk;
-            core.resting.retain(|&(until, token)| {
-                let rests = until > now;
-                if !rests {
-                    walk.push(token);
-                }
-                rests
-            });
-        }
     }
 
     fn ending(&self, _: &Arc<Seat<Self>>, core: &mut Core) {
+        self.let_all_go(core);
         for entry in core.batch.iter() {
             let Entry::Connection(inner) = entry else { continue };
             if let Some(inner) = inner.upgrade() {
@@ -202,9 +195,13 @@ impl Host for Net {
     fn too_late(&self, commands: Vec<Command>) {
         for command in commands {
             // Nothing is served here any more, so the others have nothing to do.
-            if let Command::Leave(inner, then) = command {
-                inner.deregister();
-                then();
+            match command {
+                Command::Leave(inner, then) => {
+                    inner.deregister();
+                    then();
+                }
+                Command::Linger(inner) => inner.cut(),
+                _ => {}
             }
         }
     }
@@ -245,7 +242,7 @@ impl Host for Net {
                 current::nothing_queued(work);
                 // What the user's service kept is dropped here, in the handler state. The turn,
                 // and with it the place, may belong to somebody else by now.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
+                contained(|| drop(session));
             } else {
                 work.with_session(|place| *place = Some(session));
             }
@@ -265,13 +262,13 @@ impl Host for Net {
             // It is user code like any other, with all that it drops: a wait in it passes the role
             // on.
             current::running(&work, || {
-                let _ = catch_unwind(AssertUnwindSafe(|| {
+                contained(|| {
                     if let Some(callback) = work.on_disconnect() {
                         callback(&work.handle());
                     }
-                }));
+                });
             });
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+            contained(|| drop(work));
         }
     }
 
@@ -280,8 +277,18 @@ impl Host for Net {
         current::nothing_queued(work);
         // Blocks go back behind each request, so that the next one, of whatever connection, finds
         // them in the CPU's cache.
-        // SAFETY: with the core, this thread holds the role of this connection's poller.
-        let sealed = at.with_core_of(|seat| work.lives_at(seat), |_| unsafe { work.seal_input() });
+        work.stir();
+        let rest = |core: &mut Core| {
+            // SAFETY: with the core, this thread holds the role of this connection's poller.
+            unsafe { work.seal_input() };
+            if work.is_timed() {
+                core.arm(work);
+            }
+        };
+        let sealed = at.with_core_of(|seat| work.lives_at(seat), rest);
+        if sealed.is_none() {
+            work.rearm_clocks();
+        }
         if sealed.is_none() && work.is_open() {
             work.command(Command::Tidy(Arc::downgrade(work)));
         } else {
@@ -326,5 +333,7 @@ impl Host for Net {
 
 /// Frees the slots of what was removed. A service may go with its listener, and may panic then.
 fn end_batch(core: &mut Core) {
-    let _ = catch_unwind(AssertUnwindSafe(|| core.batch.end()));
+    contained(|| {
+        core.batch.end();
+    });
 }

@@ -12,7 +12,11 @@ use poller::{
 };
 
 use super::{Command, Core, Entry, Net, lock_std};
-use crate::{accept::Acceptor, sched::Seat};
+use crate::{
+    accept::Acceptor,
+    sched::Seat,
+    timers::{after, stamp},
+};
 
 /// How long accepting rests when descriptors have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -90,9 +94,7 @@ impl Net {
                     AcceptFailure::Connection => {}
                     _ => {
                         // Nothing can be accepted for now, and the edge is used up.
-                        if let Some(until) = sys::now().checked_add(ACCEPT_REST) {
-                            core.resting.push((until, token));
-                        }
+                        core.look_at(after(stamp(), ACCEPT_REST), token);
                         return;
                     }
                 },

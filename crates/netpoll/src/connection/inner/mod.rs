@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)] // The three cells of the table above.
 
+mod clocks;
 mod output;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 use linkbuffer::{Error, Result};
 use poller::{Interest, Token, sys};
 
+use self::clocks::Clocks;
 use super::{
     callbacks::Session,
     handle::{Handle, Shared},
@@ -42,6 +44,7 @@ use crate::{
         cell::UnsafeCell,
         lock,
     },
+    timers::NEVER,
 };
 
 /// The least room that a read is given. Grows while reads fill their room.
@@ -121,10 +124,9 @@ pub(crate) struct Inner {
     /// The last send found no room: the next writable edge goes on.
     full: Full,
     drained: Slot,
-    /// Who closes waits here, perhaps beside a flush.
-    lingering: Slot,
     /// As much again is waiting to be handled: `flush` may leave its bytes queued.
     pub(crate) may_queue: AtomicBool,
+    clocks: Clocks,
     /// The socket's error, as an errno; 0: none.
     fault: AtomicI32,
 }
@@ -173,8 +175,8 @@ impl Inner {
             fin: AtomicBool::new(false),
             full: Full::new(),
             drained: Slot::new(),
-            lingering: Slot::new(),
             may_queue: AtomicBool::new(false),
+            clocks: Clocks::new(options.idle_timeout.is_some()),
             fault: AtomicI32::new(0),
             options,
         });
@@ -202,6 +204,8 @@ impl Inner {
         self.seat.store(Arc::as_ptr(&home.seat).cast_mut(), Relaxed);
         *lock(&self.home) = (home, None);
         self.shared.life.stop_draining();
+        self.set_armed(NEVER);
+        self.stir();
         self.polled.store(false, Release);
     }
 
@@ -217,11 +221,13 @@ impl Inner {
     ///
     /// The table is full.
     pub(crate) fn enter_table(self: &Arc<Self>) -> Result<()> {
+        self.enter_table_as(Entry::Connection(Arc::downgrade(self)))
+    }
+
+    pub(crate) fn enter_table_as(&self, entry: Entry) -> Result<()> {
         let mut home = lock(&self.home);
         let slots = &home.0.seat.shared.slots;
-        let token = slots
-            .insert(Entry::Connection(Arc::downgrade(self)))
-            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let token = slots.insert(entry).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         // ORDERING: only compared and handed to the kernel.
         self.token.store(token.raw(), Relaxed);
         home.1 = Some(token);
@@ -286,6 +292,13 @@ impl Inner {
         home.seat.send(&home.sched.host, command);
     }
 
+    /// A timeout has changed: the driver is told if it has to look earlier than it knows.
+    pub(crate) fn rearm_clocks(self: &Arc<Self>) {
+        if self.is_served() && self.is_timed() && self.arm().is_some() {
+            self.command(Command::Time(Arc::downgrade(self)));
+        }
+    }
+
     /// Something came that the turn's owner must see: marks the turn, or has it run.
     pub(crate) fn call(self: &Arc<Self>) {
         if self.turn.claim() {
@@ -343,6 +356,8 @@ impl Inner {
                 self.open.store(true, Relaxed);
                 let room = match input.buf.book(input.room) {
                     Ok(room) => room,
+                    // Nobody will read it: it closes, or its reading half was dropped.
+                    Err(Error::ReaderGone) => break,
                     Err(error) => {
                         self.end_of_input(input, Some(error.into()));
                         result = Fill::Something;
@@ -500,7 +515,6 @@ impl Inner {
         fence(SeqCst);
         self.readable.wake();
         self.drained.wake();
-        self.lingering.wake();
     }
 
     // ---- closing ---------------------------------------------------------------------------
@@ -534,37 +548,20 @@ impl Inner {
     }
 
     /// A half was dropped. The last one closes a connection that no service closes.
-    pub(crate) fn drop_half(&self) {
+    pub(crate) fn drop_half(self: &Arc<Self>) {
         // ORDERING: AcqRel: the last half's drop comes after all that the other one did.
         if self.halves.fetch_sub(1, AcqRel) == 1 && !self.is_served() {
             self.close_unserved(false);
         }
     }
 
-    /// Lingers for what was flushed, if the caller is the first who closes.
-    pub(crate) fn linger_to_close(&self) -> bool {
-        let first = self.shared.life.begin_closing();
-        if first {
-            self.linger(&self.lingering);
-        }
-        first
-    }
-
     /// Closes a connection that no service runs callbacks for.
     /// `in_use`: somebody still has it.
-    pub(crate) fn close_unserved(&self, in_use: bool) {
+    pub(crate) fn close_unserved(self: &Arc<Self>, in_use: bool) {
         self.shared.life.ask_to_close();
         self.wake_all();
-        if !self.linger_to_close() {
-            return;
-        }
-        if self.shared.life.close() {
-            self.leave_table();
-            if in_use {
-                // The other threads that have it, and the peer, learn of it at once. Without them
-                // the kernel does better: it resets a peer whose bytes nobody will read.
-                self.shutdown();
-            }
+        if self.shared.life.begin_closing() && self.shared.life.close() {
+            self.retire(in_use);
             self.handle().run_closers();
         }
     }

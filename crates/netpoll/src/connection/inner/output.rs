@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, IoSlice},
+    sync::Arc,
     time::Instant,
 };
 
@@ -14,7 +15,6 @@ use poller::{Interest, sys};
 use super::{Inner, wait};
 use crate::{
     current,
-    sched::slot::Slot,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -37,6 +37,18 @@ impl Inner {
         // ORDERING: pairs with the store in `send`. The other side is the caller's own, or a guess
         // that only costs a push.
         self.flushed.load(Relaxed).saturating_sub(self.sent.load(Acquire))
+    }
+
+    /// Whether the peer was sent anything.
+    pub(crate) fn has_sent(&self) -> bool {
+        // ORDERING: pairs with the store in `send`.
+        self.sent.load(Acquire) > 0
+    }
+
+    /// Whether all that was flushed is sent, and the end of our half behind it; or never will be.
+    pub(crate) fn is_sent(&self) -> bool {
+        // ORDERING: pairs with the swap in `finish_output`.
+        self.fin.load(Acquire) || self.shared.life.is_broken()
     }
 
     /// Whether a flush may leave its bytes for a later one: this thread is about to handle more
@@ -96,12 +108,13 @@ impl Inner {
                     // ORDERING: release: who sees the count sees the bytes gone.
                     self.sent.store(sent, Release);
                     self.shared.counters.set_sent(sent);
+                    if !self.turn.is_taken() {
+                        // Else the end of its turn does it.
+                        self.stir();
+                    }
                     self.full.clear();
                     let have = usize::try_from(sent).unwrap_or(usize::MAX);
                     self.drained.notify(have);
-                    if self.shared.life.is_closing() {
-                        self.lingering.notify(have);
-                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.full.found() {
@@ -121,7 +134,7 @@ impl Inner {
     /// Everything that was flushed is sent: if our half is to end, it ends here.
     fn finish_output(&self) {
         // ORDERING: the sender's own note; who asked for the end marked the sender's turn.
-        if self.shared.life.is_write_shut() && !self.fin.swap(true, Relaxed) {
+        if self.shared.life.is_write_shut() && !self.fin.swap(true, Release) {
             let _ = sys::shutdown(self.fd(), sys::How::Write);
         }
     }
@@ -140,8 +153,12 @@ impl Inner {
     }
 
     /// Nobody waits for what the socket did not take: the driver goes on with it.
-    pub(crate) fn leave_to_driver(&self) {
-        if !self.is_polled() {
+    pub(crate) fn leave_to_driver(self: &Arc<Self>) {
+        if self.is_polled() {
+            // Nor does anybody notice that it takes too long.
+            self.start_stuck_clock();
+            self.rearm_clocks();
+        } else {
             // It is watched for its end only, so far. Where that fails it has no poller any more.
             let interest = Interest::RDHUP | Interest::WRITABLE;
             let _ = self.home().seat.shared.poller.modify(self.fd(), self.token(), interest);
@@ -152,30 +169,29 @@ impl Inner {
     pub(crate) fn wait_sent(&self, target: u64) -> Result<()> {
         let started = sys::now();
         let deadline = || self.shared.write_deadline(started);
-        self.wait_sent_until(&self.drained, target, deadline, || self.check_sending())
+        self.wait_sent_until(target, deadline, || self.check_sending())
     }
 
-    /// The writer is dropped: waits for what it flushed, for as long as closing lingers.
-    pub(crate) fn linger_for_writer(&self) {
-        self.linger(&self.drained);
-    }
-
-    /// Waits for what was flushed before closing, for as long as closing lingers. The caller is
-    /// the one that closes, and waits in its own slot: a flush may wait in the other.
-    pub(super) fn linger(&self, slot: &Slot) {
+    /// The writer is dropped: sees to it that what it flushed is sent. Where a driver has the
+    /// socket, it goes on; otherwise this waits, for as long as closing lingers.
+    pub(crate) fn send_rest(self: &Arc<Self>) {
         self.send_queued();
-        let target = self.flushed.load(Relaxed);
-        if self.unsent() == 0 || self.shared.life.is_broken() || current::before_wait().is_err() {
+        if self.unsent() == 0 || self.shared.life.is_broken() {
             return;
         }
+        if self.is_polled() || current::before_wait().is_err() {
+            return self.leave_to_driver();
+        }
+        // ORDERING: the writer's own.
+        let target = self.flushed.load(Relaxed);
         let deadline = sys::now().checked_add(self.options.linger);
-        let broken = || if self.shared.life.is_broken() { Err(Error::Closed) } else { Ok(()) };
-        let _ = self.wait_sent_until(slot, target, || deadline, broken);
+        // Behind the end of our half, whoever sent it, nothing is sent any more.
+        let over = || if self.is_sent() { Err(Error::Closed) } else { Ok(()) };
+        let _ = self.wait_sent_until(target, || deadline, over);
     }
 
     fn wait_sent_until(
         &self,
-        slot: &Slot,
         target: u64,
         deadline: impl Fn() -> Option<Instant>,
         check: impl Fn() -> Result<()>,
@@ -188,13 +204,13 @@ impl Inner {
         let mut outcome = None;
         if self.is_polled() {
             // `None` inside: nobody polls it any more.
-            outcome = wait::park_until(slot, want, &deadline, || match done() {
+            outcome = wait::park_until(&self.drained, want, &deadline, || match done() {
                 None if !self.is_polled() => Some(None),
                 done => done.map(Some),
             });
         }
         if !self.is_polled() && !matches!(outcome, Some(Some(_))) {
-            outcome = self.wait_sent_unpolled(slot, deadline, done)?.map(Some);
+            outcome = self.wait_sent_unpolled(deadline, done)?.map(Some);
         }
         outcome.flatten().unwrap_or_else(|| {
             // Half a message may be on the wire: nothing sensible can follow it.
@@ -205,7 +221,6 @@ impl Inner {
 
     fn wait_sent_unpolled<T>(
         &self,
-        slot: &Slot,
         deadline: impl Fn() -> Option<Instant>,
         mut done: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>> {
@@ -221,7 +236,7 @@ impl Inner {
                 result = done();
                 result.is_some()
             };
-            let in_time = wait::poll_until(self.fd(), interest, slot, &deadline, stale)?;
+            let in_time = wait::poll_until(self.fd(), interest, &self.drained, &deadline, stale)?;
             if result.is_some() {
                 return Ok(result);
             }

@@ -1,0 +1,190 @@
+//! What a connection's timers go by. What happens only notes when it was; whether a time has come is
+//! worked out by the driver, when it looks.
+//!
+//! | clock | runs | at its end |
+//! |---|---|---|
+//! | idle | since the last bytes, either way, or the end of the last callback; stands still while a callback runs or is queued, or input is paused | closed |
+//! | frame | since the first look at a message that was not whole; stands still while input is paused | closed, unless the message is whole by then |
+//! | stuck | since an inline handler left bytes for the driver to send | as after any write timeout |
+
+use linkbuffer::Error;
+
+use super::{Fill, Inner};
+use crate::{
+    sync::atomic::{
+        AtomicU8, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+    timers::{NEVER, Stamp, after, stamp},
+};
+
+const IDLE: u8 = 1;
+const FRAME: u8 = 1 << 1;
+const STUCK: u8 = 1 << 2;
+/// The frame's time was up when the driver looked last; the turn's owner decides.
+const LATE: u8 = 1 << 3;
+
+/// See the module's text.
+pub(super) struct Clocks {
+    /// Those that run.
+    running: AtomicU8,
+    /// For when the driver's timers have this connection; later entries do not count.
+    armed: AtomicU64,
+    stirred: AtomicU64,
+    begun: AtomicU64,
+    stuck: AtomicU64,
+}
+
+impl Clocks {
+    pub(super) fn new(idle: bool) -> Self {
+        Self {
+            running: AtomicU8::new(if idle { IDLE } else { 0 }),
+            armed: AtomicU64::new(NEVER),
+            stirred: AtomicU64::new(if idle { stamp() } else { NEVER }),
+            begun: AtomicU64::new(NEVER),
+            stuck: AtomicU64::new(NEVER),
+        }
+    }
+
+    fn start(&self, clock: u8, since: &AtomicU64) {
+        // ORDERING: release: who sees that the clock runs sees since when.
+        since.store(stamp(), Relaxed);
+        self.running.fetch_or(clock, Release);
+    }
+
+    fn stop(&self, clock: u8) -> bool {
+        // ORDERING: publishes nothing; a timer that still sees it looks for nothing.
+        self.running.fetch_and(!clock, AcqRel) & clock != 0
+    }
+}
+
+impl Inner {
+    /// Whether any clock runs.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        // ORDERING: a hint: whoever starts a clock also sees to it that the driver hears of it.
+        self.clocks.running.load(Relaxed) != 0
+    }
+
+    /// Something happened: the idle clock begins anew.
+    #[inline]
+    pub(crate) fn stir(&self) {
+        // ORDERING: as in `is_timed`.
+        if self.clocks.running.load(Relaxed) & IDLE != 0 {
+            // ORDERING: a moment; nothing is read through it.
+            self.clocks.stirred.store(stamp(), Relaxed);
+        }
+    }
+
+    /// The idle timeout has changed.
+    pub(crate) fn set_idle_clock(&self, runs: bool) {
+        if runs {
+            self.clocks.start(IDLE, &self.clocks.stirred);
+        } else {
+            self.clocks.stop(IDLE);
+        }
+    }
+
+    /// The turn's owner has found the beginning of a message. True: and its time is up, although
+    /// all that had come was looked at.
+    pub(crate) fn begin_frame(&self) -> bool {
+        // ORDERING: the owner's own notes, but for LATE, which came with the turn.
+        let running = self.clocks.running.load(Relaxed);
+        if running & FRAME == 0 {
+            if self.shared.frame_timeout().is_some() {
+                self.clocks.start(FRAME, &self.clocks.begun);
+            }
+            return false;
+        }
+        self.clocks.stop(LATE)
+    }
+
+    /// The message is whole.
+    pub(crate) fn end_frame(&self) {
+        self.clocks.stop(FRAME | LATE);
+    }
+
+    /// An inline handler has left bytes to the driver.
+    pub(super) fn start_stuck_clock(&self) {
+        self.clocks.start(STUCK, &self.clocks.stuck);
+    }
+
+    /// When the driver has to look, as things are now. `busy`: the turn is taken, by somebody else.
+    fn due(&self, busy: bool) -> Stamp {
+        let clocks = &self.clocks;
+        // ORDERING: pairs with the release in `start`.
+        let running = clocks.running.load(Acquire);
+        let paused = self.flow.is_paused();
+        let mut due = NEVER;
+        let mut consider = |still: bool, since: &AtomicU64, timeout| {
+            if let Some(timeout) = timeout {
+                let since = if still { stamp() } else { since.load(Relaxed) };
+                due = due.min(after(since, timeout));
+            }
+        };
+        if running & IDLE != 0 {
+            consider(busy || paused, &clocks.stirred, self.shared.idle_timeout());
+        }
+        if running & FRAME != 0 {
+            consider(paused, &clocks.begun, self.shared.frame_timeout());
+        }
+        if running & STUCK != 0 {
+            if self.unsent() > 0 {
+                consider(false, &clocks.stuck, self.shared.write_timeout());
+            } else {
+                clocks.stop(STUCK);
+            }
+        }
+        due
+    }
+
+    /// When the driver has to look, if its timers do not have that yet. It enters what this says.
+    pub(crate) fn arm(&self) -> Option<Stamp> {
+        let due = self.due(self.turn.is_taken());
+        // ORDERING: the driver's own; another thread's look is a guess that costs a command.
+        (due < self.clocks.armed.load(Relaxed)).then_some(due)
+    }
+
+    /// The driver has entered it.
+    pub(crate) fn set_armed(&self, at: Stamp) {
+        // ORDERING: as in `arm`.
+        self.clocks.armed.store(at, Relaxed);
+    }
+
+    /// Whether the entry of the driver's timers for this moment counts.
+    pub(crate) fn is_armed(&self, at: Stamp) -> bool {
+        // ORDERING: as in `arm`.
+        self.clocks.armed.load(Relaxed) == at
+    }
+
+    /// Whether a time seems to have come.
+    pub(crate) fn may_be_due(&self) -> bool {
+        self.due(self.turn.is_taken()) <= stamp()
+    }
+
+    /// A time had come, and then the driver took the turn and looked for bytes, with this result:
+    /// ends what is over. The turn's owner goes on with it.
+    pub(crate) fn time_is_up(&self, fill: Fill) {
+        let clocks = &self.clocks;
+        let now = stamp();
+        // ORDERING: as in `due`.
+        let running = clocks.running.load(Acquire);
+        let over = |clock: u8, since: &AtomicU64, timeout: Option<_>| {
+            let since = since.load(Relaxed);
+            running & clock != 0 && timeout.is_some_and(|timeout| after(since, timeout) <= now)
+        };
+        let paused = self.flow.is_paused();
+        if over(STUCK, &clocks.stuck, self.shared.write_timeout()) && self.unsent() > 0 {
+            self.shared.life.break_down();
+        } else if fill != Fill::More && !paused {
+            if over(FRAME, &clocks.begun, self.shared.frame_timeout()) {
+                // ORDERING: for the turn's owner, who is this thread or gets the turn from it.
+                clocks.running.fetch_or(LATE, Relaxed);
+            } else if fill == Fill::Nothing
+                && over(IDLE, &clocks.stirred, self.shared.idle_timeout())
+            {
+                self.give_up(Error::IdleTimeout.into());
+            }
+        }
+    }
+}
