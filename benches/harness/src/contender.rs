@@ -71,7 +71,8 @@ impl Contender {
     fn at_work(self, name: &str, flags: &str, configuration: &'static str) -> Contender {
         let command = self.command.map(|command| format!("{command} {flags}"));
         let name = name.to_owned();
-        Contender { name, command, configuration, client: None, only_at_work: true, ..self }
+        let (client, ours) = (None, false);
+        Contender { name, command, configuration, client, ours, only_at_work: true, ..self }
     }
 
     /// Whether it can pretend to work.

@@ -93,11 +93,12 @@ fn run(flags: &Flags) -> Result<()> {
         scenarios: Vec::new(),
     };
     println!("{}", report.heading());
-    measure(&mut report, &settings, &scenarios, &placements)?;
-    report.write(&flags.out)?;
+    measure(&mut report, &settings, &scenarios, &placements, &flags.out)?;
     println!();
-    for (text, _) in report.verdicts() {
-        println!("{text}");
+    for scenario in &report.scenarios {
+        for judged in scenario.judged() {
+            println!("{}: {judged}", scenario.title());
+        }
     }
     println!("the report is in {}", flags.out.join("report.html").display());
     judge(flags, &report)
@@ -108,6 +109,7 @@ fn measure(
     settings: &Settings,
     scenarios: &[Scenario],
     placements: &[Placement],
+    out: &Path,
 ) -> Result<()> {
     let here = |placement: &Placement, scenario: &Scenario| match scenario.places {
         Places::Both => true,
@@ -135,6 +137,8 @@ fn measure(
         bar.set_position(done);
         bar.suspend(|| report::print(&one));
         report.scenarios.push(one);
+        // Whatever happens next, this is there.
+        report.write(out)?;
     }
     bar.finish_and_clear();
     Ok(())

@@ -1,6 +1,7 @@
 //! What was measured, as it is kept: everything a reader needs to believe it, or to repeat it.
 
 mod html;
+mod markdown;
 mod svg;
 mod table;
 
@@ -9,14 +10,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::contender::Contender;
 use crate::figure;
 use crate::machine::Machine;
 use crate::probe::Probe;
-use crate::scenario::Scenario;
-use crate::stats::{Estimate, Verdict};
+use crate::scenario::{Judged, Scenario};
+use crate::stats::Estimate;
+use svg::{Bar, Group};
 pub(crate) use table::print;
 
 /// A whole report.
@@ -69,10 +71,22 @@ pub(crate) struct Figure {
     pub(crate) beside: Option<Estimate>,
     /// Divided by that, pair by pair.
     pub(crate) ratio: Option<Estimate>,
+    #[serde(serialize_with = "rounded")]
     pub(crate) values: Vec<f64>,
+    #[serde(serialize_with = "rounded")]
     pub(crate) ratios: Vec<f64>,
     /// How much more than that, pair by pair.
+    #[serde(serialize_with = "rounded")]
     pub(crate) above: Vec<f64>,
+}
+
+/// With as many digits as a measurement deserves.
+fn rounded<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
+    let five = |value: &f64| match value.is_finite() {
+        true => format!("{value:.4e}").parse::<f64>().ok(),
+        false => None,
+    };
+    to.collect_seq(values.iter().map(five))
 }
 
 impl Figure {
@@ -113,19 +127,14 @@ impl Outcome {
 
 impl ScenarioReport {
     /// Our server against the scenario's bars.
-    pub(crate) fn verdicts(&self) -> Vec<(String, Verdict)> {
+    pub(crate) fn judged(&self) -> Vec<Judged> {
         let ours = self.outcomes.iter().filter(|outcome| outcome.ours);
-        ours.flat_map(|outcome| {
-            let judged = self.scenario.bars.iter().filter_map(|bar| bar.judge(outcome));
-            judged.map(|(text, verdict)| {
-                (format!("{}, {}: {text}", self.title(), outcome.server), verdict)
-            })
-        })
-        .collect()
+        let judged = |outcome| self.scenario.bars.iter().filter_map(move |bar| bar.judge(outcome));
+        ours.flat_map(judged).collect()
     }
 
     /// Its name among others.
-    fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         match self.placement {
             "one" => self.scenario.title.clone(),
             _ => format!("{} ({})", self.scenario.title, self.placement_title),
@@ -133,14 +142,18 @@ impl ScenarioReport {
     }
 
     /// The servers by one ratio, the best first.
-    fn bars(&self, name: &str) -> Vec<svg::Bar> {
+    fn bars(&self, name: &str) -> Vec<Bar> {
         let even = Estimate { median: 1.0, low: 1.0, high: 1.0, coverage: 1.0, rounds: 0 };
         let bar = |outcome: &Outcome| {
             let is_base = outcome.server == self.beside && !outcome.figures.is_empty();
-            let estimate = if is_base { even } else { outcome.ratio(name)? };
-            Some(svg::Bar { label: outcome.server.clone(), estimate, ours: outcome.ours })
+            let (estimate, kind) = match outcome {
+                _ if is_base => (even, Bar::BASE),
+                Outcome { ours: true, .. } => (outcome.ratio(name)?, Bar::OURS),
+                _ => (outcome.ratio(name)?, Bar::OTHER),
+            };
+            Some(Bar { label: outcome.server.clone(), estimate, kind })
         };
-        let mut bars: Vec<svg::Bar> = self.outcomes.iter().filter_map(bar).collect();
+        let mut bars: Vec<Bar> = self.outcomes.iter().filter_map(bar).collect();
         bars.sort_by(|a, b| a.estimate.median.total_cmp(&b.estimate.median));
         if !figure::less_is_better(name) {
             bars.reverse();
@@ -150,42 +163,56 @@ impl ScenarioReport {
 }
 
 impl Report {
-    /// Our server against all bars.
-    pub(crate) fn verdicts(&self) -> Vec<(String, Verdict)> {
-        self.scenarios.iter().flat_map(ScenarioReport::verdicts).collect()
-    }
-
-    /// Writes `report.json`, `report.html` and `cpu.svg`.
+    /// Writes `report.json`, `report.html`, `report.md`, and the main plot as `cpu.svg`.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            fs::write(&path, text).with_context(|| path.display().to_string())
+        };
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-        let json = serde_json::to_string_pretty(self)?;
-        fs::write(dir.join("report.json"), json + "\n")?;
-        fs::write(dir.join("report.html"), html::page(self))?;
-        if let Some(plot) = self.main_plot() {
-            fs::write(dir.join("cpu.svg"), plot)?;
+        // A line for each scenario: `git diff` and `grep` can live with that.
+        let json = serde_json::to_string(self)?.replace("{\"scenario\":", "\n{\"scenario\":");
+        write("report.json", &(json + "\n"))?;
+        write("report.html", &html::page(self))?;
+        write("report.md", &markdown::page(self))?;
+        match self.main_plot() {
+            Some(plot) => write("cpu.svg", &plot),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// CPU per request against the base, for the scenarios that say most.
-    fn main_plot(&self) -> Option<String> {
-        let wanted = ["c1", "c100", "c1000", "pipelined"];
-        let placement = self.scenarios.first()?.placement;
-        let groups: Vec<svg::Group> = self
-            .scenarios
+    /// The scenarios that compare with the base while handlers only echo, at the first placement.
+    fn plain(&self) -> impl Iterator<Item = &ScenarioReport> {
+        let placement = self.scenarios.first().map_or("", |one| one.placement);
+        let wanted = ["c1", "c100", "c1000", "pipelined", "large"];
+        self.scenarios
             .iter()
-            .filter(|one| one.placement == placement && wanted.contains(&one.scenario.id))
-            .map(|one| svg::Group {
-                title: one.scenario.title.clone(),
-                bars: one.bars(figure::CPU),
-            })
-            .collect();
-        if groups.is_empty() {
+            .filter(move |one| one.placement == placement && wanted.contains(&one.scenario.id))
+    }
+
+    /// CPU per request against the base.
+    fn main_plot(&self) -> Option<String> {
+        let group = |one: &ScenarioReport| Group {
+            title: one.scenario.title.clone(),
+            bars: one.bars(figure::CPU),
+        };
+        let groups: Vec<Group> = self.plain().map(group).collect();
+        if groups.iter().all(|group| group.bars.len() < 2) {
             return None;
         }
-        let title = format!("CPU per request, relative to {} (less is better)", self.base);
+        let title = format!(
+            "CPU per request, relative to a hand-written {} loop (less is better)",
+            self.base
+        );
         Some(svg::bars(&title, &groups))
     }
+}
+
+/// As it stands at the beginning of a line.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().collect::<String>());
+    first.unwrap_or_default() + chars.as_str()
 }
 
 /// A number with three significant digits, thousands apart.

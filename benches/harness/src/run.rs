@@ -59,7 +59,7 @@ impl Stage<'_> {
     pub(crate) fn serve(&self, contender: &Contender, setup: &Setup) -> Result<Sample> {
         let (server, plan) = self.start(contender, setup, &[])?;
         let mut load = Load::connect(plan)?;
-        load.run(self.settings.warm)?;
+        load.run(self.settings.warm * self.stretch)?;
         let (before, cpu) = (server.status()?, server.cpu()?);
         let slice = load.run(self.slice())?;
         let cpu = server.cpu()? - cpu;

@@ -5,7 +5,7 @@ mod list;
 
 use serde::Serialize;
 
-pub(crate) use bar::Bar;
+pub(crate) use bar::{Bar, Judged};
 pub(crate) use list::all;
 
 use crate::load::{Crowd, Pace};

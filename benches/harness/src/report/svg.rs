@@ -1,214 +1,60 @@
 //! Plots, drawn without help: they must stand in a page that loads nothing.
 
+mod bars;
+mod lines;
+mod pairs;
+mod whisker;
+
 use std::fmt::Write;
 
-use super::short;
-use crate::stats::Estimate;
+pub(crate) use bars::{Bar, Group, bars};
+pub(crate) use lines::{Line, lines};
+pub(crate) use pairs::{Pair, pairs};
+pub(crate) use whisker::whisker;
 
-/// One bar with its interval.
-#[derive(Debug)]
-pub(crate) struct Bar {
-    pub(crate) label: String,
-    pub(crate) estimate: Estimate,
-    pub(crate) ours: bool,
-}
-
-/// Bars under a heading.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) title: String,
-    pub(crate) bars: Vec<Bar>,
-}
-
-/// One line of a plot, by its points.
-#[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) label: String,
-    pub(crate) points: Vec<(f64, f64)>,
-    pub(crate) ours: bool,
-}
-
-const WIDTH: f64 = 760.0;
-const LEFT: f64 = 120.0;
-const RIGHT: f64 = 130.0;
-const BAR: f64 = 16.0;
-const STEP: f64 = 22.0;
-const GROUP: f64 = 34.0;
+const WIDTH: f64 = 820.0;
+const LEFT: f64 = 116.0;
+/// Where the plot itself begins, below its title.
+const CEILING: f64 = 46.0;
 
 /// Colours for light and dark pages; a picture in a README has only what it brings itself.
 const STYLE: &str = "<style>\
-text{font:12px system-ui,sans-serif;fill:#24292f}.t{font-weight:600;font-size:13px}.d{fill:#57606a}\
-.b{fill:#9aa7b5}.o{fill:#0969da}.i{stroke:#24292f;stroke-width:1.4}.g{stroke:#d0d7de}.r{stroke:#cf222e;\
-stroke-dasharray:4 3}.l{fill:none;stroke-width:1.8}.u{stroke-width:3.2}\
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.d{fill:#9198a1}.b{fill:#5b6774}.o{fill:#4493f8}\
-.i{stroke:#e6edf3}.g{stroke:#3d444d}}</style>";
+text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1f2328}\
+.t{font-weight:600;font-size:14px}.h{font-weight:600}.d{fill:#59636e}.n{font-variant-numeric:tabular-nums}\
+.b{fill:#b6c2cf}.a{fill:#7d8b99}.o{fill:#0969da}.i{stroke:#1f2328;stroke-width:1.3}.g{stroke:#d1d9e0}\
+.r{stroke:#cf222e;stroke-width:1.3;stroke-dasharray:4 3}.l{fill:none;stroke-width:1.7;opacity:.85}\
+.u{stroke-width:3.4;opacity:1}.w{stroke:#b6c2cf;stroke-width:5}.wo{stroke:#54aeff;stroke-width:6}\
+.p{fill:#59636e}.e{fill:#fff;stroke:#59636e;stroke-width:1.6}.eo{fill:#fff;stroke:#0969da;stroke-width:2}\
+.k0{color:#0969da}.k1{color:#8250df}.k2{color:#bf3989}.k3{color:#bc4c00}.k4{color:#9a6700}\
+.k5{color:#1a7f37}.k6{color:#1b7c83}.k7{color:#59636e}.k8{color:#a40e26}\
+@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.d{fill:#9198a1}.b{fill:#3d444d}.a{fill:#656c76}\
+.o{fill:#4493f8}.i{stroke:#f0f6fc}.g{stroke:#30363d}.r{stroke:#f85149}.w{stroke:#3d444d}\
+.wo{stroke:#1f6feb}.p{fill:#9198a1}.e{fill:#0d1117;stroke:#9198a1}.eo{fill:#0d1117;stroke:#4493f8}\
+.k0{color:#4493f8}.k1{color:#ab7df8}.k2{color:#db61a2}.k3{color:#db6d28}.k4{color:#d29922}\
+.k5{color:#3fb950}.k6{color:#39c5cf}.k7{color:#9198a1}.k8{color:#f85149}}</style>";
 
-/// Colours that can be told apart, on light and on dark.
-const COLOURS: [&str; 10] = [
-    "#0969da", "#8250df", "#bf3989", "#cf222e", "#bc4c00", "#9a6700", "#1a7f37", "#1b7c83",
-    "#57606a", "#6e7781",
-];
-
-/// Horizontal bars of ratios, with a line at 1.
-pub(crate) fn bars(title: &str, groups: &[Group]) -> String {
-    let most = groups
-        .iter()
-        .flat_map(|group| &group.bars)
-        .map(|bar| bar.estimate.high)
-        .fold(1.0_f64, f64::max);
-    let top = nice_above(most);
-    let scale = (WIDTH - LEFT - RIGHT) / top;
-    let height =
-        60.0 + groups.iter().map(|group| GROUP + STEP * group.bars.len() as f64).sum::<f64>();
-    let mut svg = open(title, height);
-    let mut y = 34.0;
-    for tick in ticks(top) {
-        let x = LEFT + tick * scale;
-        let _ = write!(
-            svg,
-            "<line class='g' x1='{x:.1}' y1='40' x2='{x:.1}' y2='{:.1}'/>\
-             <text class='d' x='{x:.1}' y='{:.1}' text-anchor='middle'>{tick}</text>",
-            height - 22.0,
-            height - 8.0
-        );
-    }
-    for group in groups {
-        let _ = write!(svg, "<text x='8' y='{:.1}'>{}</text>", y + 22.0, escape(&group.title));
-        y += GROUP;
-        for bar in &group.bars {
-            let Estimate { median, low, high, .. } = bar.estimate;
-            let class = if bar.ours { "o" } else { "b" };
-            let middle = y + BAR / 2.0;
-            let _ = write!(
-                svg,
-                "<text x='{:.1}' y='{:.1}' text-anchor='end'>{}</text>\
-                 <rect class='{class}' x='{LEFT}' y='{y:.1}' width='{:.1}' height='{BAR}' rx='2'/>\
-                 <line class='i' x1='{:.1}' y1='{middle:.1}' x2='{:.1}' y2='{middle:.1}'/>",
-                LEFT - 8.0,
-                middle + 4.0,
-                escape(&bar.label),
-                median * scale,
-                LEFT + low * scale,
-                LEFT + high * scale,
-            );
-            for end in [low, high] {
-                let x = LEFT + end * scale;
-                let _ = write!(
-                    svg,
-                    "<line class='i' x1='{x:.1}' y1='{:.1}' x2='{x:.1}' y2='{:.1}'/>",
-                    middle - 4.0,
-                    middle + 4.0
-                );
-            }
-            let numbers = match low == high {
-                true => format!("{median:.2}"),
-                false => format!("{median:.2} ({low:.2}–{high:.2})"),
-            };
-            let x = LEFT + high * scale + 8.0;
-            let _ =
-                write!(svg, "<text class='d' x='{x:.1}' y='{:.1}'>{numbers}</text>", middle + 4.0);
-            y += STEP;
-        }
-    }
-    let x = LEFT + scale;
-    let _ =
-        write!(svg, "<line class='r' x1='{x:.1}' y1='40' x2='{x:.1}' y2='{:.1}'/>", height - 22.0);
-    svg + "</svg>\n"
-}
-
-/// Lines over a load, both axes logarithmic.
-pub(crate) fn lines(title: &str, x_label: &str, y_label: &str, lines: &[Line]) -> String {
-    let points = || lines.iter().flat_map(|line| &line.points);
-    let bounds = |values: &mut dyn Iterator<Item = f64>| {
-        values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)))
-    };
-    let (x_low, x_high) = bounds(&mut points().map(|point| point.0));
-    let (y_low, y_high) = bounds(&mut points().map(|point| point.1));
-    let (y_low, y_high) =
-        (y_low.log10().floor(), y_high.log10().ceil().max(y_low.log10().floor() + 1.0));
-    let height = 380.0;
-    let (bottom, ceiling) = (height - 46.0, 40.0);
-    let right = WIDTH - RIGHT;
-    let x_span = (x_high.log10() - x_low.log10()).max(1e-9);
-    let at_x = |x: f64| LEFT / 2.0 + (x.log10() - x_low.log10()) / x_span * (right - LEFT / 2.0);
-    let at_y = |y: f64| bottom - (y.log10() - y_low) / (y_high - y_low) * (bottom - ceiling);
-
-    let mut svg = open(title, height);
-    for power in y_low as i32..=y_high as i32 {
-        let value = 10_f64.powi(power);
-        let y = at_y(value);
-        let _ = write!(
-            svg,
-            "<line class='g' x1='{:.1}' y1='{y:.1}' x2='{right:.1}' y2='{y:.1}'/>\
-             <text class='d' x='{:.1}' y='{:.1}' text-anchor='end'>{}</text>",
-            LEFT / 2.0,
-            LEFT / 2.0 - 6.0,
-            y + 4.0,
-            short(value).trim_end_matches(".00").trim_end_matches(".0")
-        );
-    }
-    let mut rates: Vec<f64> = points().map(|point| point.0).collect();
-    rates.sort_by(f64::total_cmp);
-    rates.dedup();
-    for rate in rates {
-        let x = at_x(rate);
-        let _ = write!(
-            svg,
-            "<line class='g' x1='{x:.1}' y1='{ceiling}' x2='{x:.1}' y2='{bottom:.1}'/>\
-             <text class='d' x='{x:.1}' y='{:.1}' text-anchor='middle'>{}</text>",
-            bottom + 16.0,
-            short(rate)
-        );
-    }
-    let mut labels: Vec<(f64, String)> = Vec::new();
-    for (at, line) in lines.iter().enumerate() {
-        let colour = if line.ours { COLOURS[0] } else { COLOURS[1 + at % (COLOURS.len() - 1)] };
-        let class = if line.ours { "l u" } else { "l" };
-        let path: Vec<String> =
-            line.points.iter().map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y))).collect();
-        let _ = write!(
-            svg,
-            "<polyline class='{class}' stroke='{colour}' points='{}'/>",
-            path.join(" ")
-        );
-        for (x, y) in &line.points {
-            let (x, y) = (at_x(*x), at_y(*y));
-            let _ = write!(svg, "<circle cx='{x:.1}' cy='{y:.1}' r='3' fill='{colour}'/>");
-        }
-        if let Some((_, y)) = line.points.last() {
-            let text = format!("fill='{colour}' style='fill:{colour}'>{}", escape(&line.label));
-            labels.push((at_y(*y), text));
-        }
-    }
-    // Names at the ends of their lines, pushed apart where they would overlap.
-    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut last = f64::MIN;
-    let lowest = |rest: usize| bottom - 14.0 * rest as f64;
-    let count = labels.len();
-    for (at, (y, text)) in labels.into_iter().enumerate() {
-        let y = y.min(lowest(count - 1 - at)).max(last + 14.0);
-        let _ = write!(svg, "<text x='{:.1}' y='{:.1}' {text}</text>", right + 8.0, y + 4.0);
-        last = y;
-    }
-    let _ = write!(
-        svg,
-        "<text class='d' x='{:.1}' y='{:.1}' text-anchor='middle'>{}</text>\
-         <text class='d' x='8' y='{:.1}'>{}</text>",
-        (LEFT / 2.0 + right) / 2.0,
-        height - 8.0,
-        escape(x_label),
-        ceiling - 6.0,
-        escape(y_label)
-    );
-    svg + "</svg>\n"
-}
+/// How many colours there are besides ours, which is the first.
+const COLOURS: usize = 8;
 
 fn open(title: &str, height: f64) -> String {
     format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' role='img'>\
-         <title>{0}</title>{STYLE}<text class='t' x='8' y='20'>{0}</text>",
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' width='{WIDTH}' \
+         role='img'><title>{0}</title>{STYLE}<text class='t' x='8' y='20'>{0}</text>",
         escape(title)
     )
+}
+
+fn text(svg: &mut String, class: &str, anchor: &str, (x, y): (f64, f64), text: &str) {
+    let _ = write!(
+        svg,
+        "<text class='{class}' x='{x:.1}' y='{y:.1}' text-anchor='{anchor}'>{}</text>",
+        escape(text)
+    );
+}
+
+fn line(svg: &mut String, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+    let _ =
+        write!(svg, "<line class='{class}' x1='{x1:.1}' y1='{y1:.1}' x2='{x2:.1}' y2='{y2:.1}'/>");
 }
 
 /// The end of an axis: the next number a person would choose.
@@ -226,7 +72,65 @@ fn ticks(top: f64) -> Vec<f64> {
     (0..=(top / step + 1e-9) as u32).map(|at| f64::from(at) * step).collect()
 }
 
+/// A logarithmic axis over whole powers of ten.
+struct Logarithmic {
+    low: i32,
+    high: i32,
+    /// Where its ends are drawn.
+    ends: (f64, f64),
+}
+
+impl Logarithmic {
+    fn over(values: impl Iterator<Item = f64>, ends: (f64, f64)) -> Logarithmic {
+        let positive = values.filter(|value| *value > 0.0);
+        let (least, most) = positive.fold((f64::MAX, 0.0_f64), |(l, m), v| (l.min(v), m.max(v)));
+        let low = least.min(1e9).log10().floor() as i32;
+        Logarithmic { low, high: (most.log10().ceil() as i32).max(low + 1), ends }
+    }
+
+    fn at(&self, value: f64) -> f64 {
+        let span = f64::from(self.high - self.low);
+        let part = (value.max(1e-9).log10() - f64::from(self.low)) / span;
+        self.ends.0 + part.clamp(0.0, 1.0) * (self.ends.1 - self.ends.0)
+    }
+
+    fn powers(&self) -> impl Iterator<Item = f64> + use<> {
+        (self.low..=self.high).map(|power| 10_f64.powi(power))
+    }
+}
+
+/// Microseconds in the unit a person would choose.
+pub(crate) fn time(micros: f64) -> String {
+    let (value, unit) = match micros {
+        n if n < 1e3 => (n, "µs"),
+        n if n < 1e6 => (n / 1e3, "ms"),
+        n => (n / 1e6, "s"),
+    };
+    let digits = usize::from(value < 9.95);
+    format!("{value:.digits$} {unit}").replace(".0 ", " ")
+}
+
 /// Text as it may stand in a document.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_end_at_numbers_that_people_choose() {
+        assert_eq!([0.9, 1.01, 1.3, 4.2, 17.0].map(nice_above), [1.0, 1.2, 1.5, 5.0, 20.0]);
+        assert_eq!(ticks(1.5).len(), 8);
+        let axis = Logarithmic::over([30.0, 4000.0].into_iter(), (0.0, 300.0));
+        assert_eq!(axis.powers().collect::<Vec<_>>(), [10.0, 100.0, 1000.0, 10_000.0]);
+        assert_eq!((axis.at(100.0), axis.at(1.0), axis.at(1e6)), (100.0, 0.0, 300.0));
+    }
+
+    #[test]
+    fn times_are_readable() {
+        let times = [0.5, 23.6, 1000.0, 4153.0, 654_311.0, 2e6].map(time);
+        assert_eq!(times, ["0.5 µs", "24 µs", "1 ms", "4.2 ms", "654 ms", "2 s"]);
+    }
 }

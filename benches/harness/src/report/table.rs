@@ -46,8 +46,8 @@ pub(super) fn table(scenario: &ScenarioReport) -> String {
     for problem in problems {
         let _ = writeln!(text, "  {problem}");
     }
-    for (verdict, _) in scenario.verdicts() {
-        let _ = writeln!(text, "  {verdict}");
+    for judged in scenario.judged() {
+        let _ = writeln!(text, "  {judged}");
     }
     text
 }

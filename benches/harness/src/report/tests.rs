@@ -87,11 +87,12 @@ fn words_follow_the_intervals() {
     let outcomes = &report.scenarios[0].outcomes;
     let words: Vec<_> = outcomes.iter().map(|outcome| outcome.word(figure::CPU)).collect();
     assert_eq!(words, ["", "worse", "unresolved", ""]);
-    let verdicts = report.verdicts();
-    assert_eq!(verdicts.len(), 1);
-    assert_eq!(verdicts[0].1, Verdict::Over);
-    let text = &verdicts[0].0;
-    assert!(text.contains("1.200 (1.200 to 1.200) × MISSES at most 1.03"), "{text}");
+    let judged = report.scenarios[0].judged();
+    assert_eq!(judged.len(), 1);
+    assert_eq!(
+        judged[0].to_string(),
+        "MISSED: CPU per request: 1.200 (1.200 to 1.200) ×, wanted at most 1.03 ×, interval to 1.06"
+    );
 }
 
 #[test]
@@ -115,6 +116,15 @@ fn a_page_stands_alone() {
     }
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     assert!(!page.contains("NaN"));
+}
+
+#[test]
+fn markdown_has_a_part_for_the_readme() {
+    let page = markdown::page(&report());
+    let (_, rest) = page.split_once("<!-- bench:servers -->").unwrap();
+    let (part, _) = rest.split_once("<!-- /bench:servers -->").unwrap();
+    assert!(part.contains("| **netpoll** | **12.0 (1.20×)** |"), "{part}");
+    assert!(page.contains("| 100 connections, 1 KiB | CPU per request | 1.200"), "{page}");
 }
 
 #[test]

@@ -66,33 +66,62 @@ impl Bar {
         Estimate::of(&values)
     }
 
-    /// Compares, and says so in words.
-    pub(crate) fn judge(&self, outcome: &Outcome) -> Option<(String, Verdict)> {
+    /// Compares.
+    pub(crate) fn judge(&self, outcome: &Outcome) -> Option<Judged> {
         let estimate = self.estimate(outcome)?;
         let less = figure::less_is_better(self.figure);
         let verdict = estimate.verdict(self.limit, self.reach.unwrap_or(self.limit), less);
-        let word = match verdict {
-            Verdict::Within => "keeps to",
-            Verdict::Over => "MISSES",
-            Verdict::Unresolved => "unresolved against",
-        };
-        let side = if less { "at most" } else { "at least" };
+        let unit = figure::unit(self.figure);
         let (digits, unit, what) = match self.measure {
-            Measure::Ratio => (3, "×", " ratio"),
-            Measure::Above => (1, figure::unit(self.figure), " above"),
-            Measure::Value => (2, figure::unit(self.figure), ""),
+            Measure::Ratio => (3, "×", ""),
+            Measure::Above => (0, unit, ", added"),
+            Measure::Value if self.limit > 100.0 => (0, unit, ""),
+            Measure::Value => (2, unit, ""),
         };
         let best = match self.best_of {
             0 | 1 => String::new(),
             n => format!(", best of {n}"),
         };
         let Estimate { median, low, high, .. } = estimate;
-        let text = format!(
-            "{}{what}{best}: {median:.digits$} ({low:.digits$} to {high:.digits$}) {unit} {word} {side} {}{}",
-            figure::title(self.figure),
-            self.limit,
-            self.reach.map_or_else(String::new, |reach| format!(" (interval to {reach})")),
-        );
-        Some((text, verdict))
+        let side = if less { "at most" } else { "at least" };
+        let reach = self.reach.map_or_else(String::new, |reach| format!(", interval to {reach}"));
+        Some(Judged {
+            bar: *self,
+            estimate,
+            verdict,
+            what: format!("{}{what}{best}", figure::title(self.figure)),
+            measured: format!("{median:.digits$} ({low:.digits$} to {high:.digits$}) {unit}")
+                .trim_end()
+                .to_owned(),
+            wanted: format!("{side} {} {unit}{reach}", self.limit).trim_end().to_owned(),
+        })
+    }
+}
+
+/// A bar, and what came out.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) bar: Bar,
+    pub(crate) estimate: Estimate,
+    pub(crate) verdict: Verdict,
+    pub(crate) what: String,
+    pub(crate) measured: String,
+    pub(crate) wanted: String,
+}
+
+impl Judged {
+    pub(crate) fn word(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Within => "kept",
+            Verdict::Over => "MISSED",
+            Verdict::Unresolved => "unresolved",
+        }
+    }
+}
+
+impl std::fmt::Display for Judged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Judged { what, measured, wanted, .. } = self;
+        write!(f, "{}: {what}: {measured}, wanted {wanted}", self.word())
     }
 }
