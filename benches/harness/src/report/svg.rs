@@ -18,28 +18,15 @@ const LEFT: f64 = 116.0;
 const CEILING: f64 = 46.0;
 
 /// Colours for light and dark pages; a picture in a README has only what it brings itself.
-const STYLE: &str = "<style>\
-text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1f2328}\
-.t{font-weight:600;font-size:14px}.h{font-weight:600}.d{fill:#59636e}.n{font-variant-numeric:tabular-nums}\
-.b{fill:#b6c2cf}.a{fill:#7d8b99}.o{fill:#0969da}.i{stroke:#1f2328;stroke-width:1.3}.g{stroke:#d1d9e0}\
-.r{stroke:#cf222e;stroke-width:1.3;stroke-dasharray:4 3}.l{fill:none;stroke-width:1.7;opacity:.85}\
-.u{stroke-width:3.4;opacity:1}.w{stroke:#b6c2cf;stroke-width:5}.wo{stroke:#54aeff;stroke-width:6}\
-.p{fill:#59636e}.e{fill:#fff;stroke:#59636e;stroke-width:1.6}.eo{fill:#fff;stroke:#0969da;stroke-width:2}\
-.k0{color:#0969da}.k1{color:#8250df}.k2{color:#bf3989}.k3{color:#bc4c00}.k4{color:#9a6700}\
-.k5{color:#1a7f37}.k6{color:#1b7c83}.k7{color:#59636e}.k8{color:#a40e26}\
-@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.d{fill:#9198a1}.b{fill:#3d444d}.a{fill:#656c76}\
-.o{fill:#4493f8}.i{stroke:#f0f6fc}.g{stroke:#30363d}.r{stroke:#f85149}.w{stroke:#3d444d}\
-.wo{stroke:#1f6feb}.p{fill:#9198a1}.e{fill:#0d1117;stroke:#9198a1}.eo{fill:#0d1117;stroke:#4493f8}\
-.k0{color:#4493f8}.k1{color:#ab7df8}.k2{color:#db61a2}.k3{color:#db6d28}.k4{color:#d29922}\
-.k5{color:#3fb950}.k6{color:#39c5cf}.k7{color:#9198a1}.k8{color:#f85149}}</style>";
+const STYLE: &str = include_str!("svg/plot.css");
 
 /// How many colours there are besides ours, which is the first.
 const COLOURS: usize = 8;
 
 fn open(title: &str, height: f64) -> String {
     format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' width='{WIDTH}' \
-         role='img'><title>{0}</title>{STYLE}<text class='t' x='8' y='20'>{0}</text>",
+        "<svg class='plot' xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height:.0}' \
+         width='{WIDTH}' role='img'><title>{0}</title><style>{STYLE}</style><text class='t' x='8' y='20'>{0}</text>",
         escape(title)
     )
 }
@@ -72,10 +59,10 @@ fn ticks(top: f64) -> Vec<f64> {
     (0..=(top / step + 1e-9) as u32).map(|at| f64::from(at) * step).collect()
 }
 
-/// A logarithmic axis over whole powers of ten.
+/// A logarithmic axis between two round numbers.
 struct Logarithmic {
-    low: i32,
-    high: i32,
+    low: f64,
+    high: f64,
     /// Where its ends are drawn.
     ends: (f64, f64),
 }
@@ -83,20 +70,31 @@ struct Logarithmic {
 impl Logarithmic {
     fn over(values: impl Iterator<Item = f64>, ends: (f64, f64)) -> Logarithmic {
         let positive = values.filter(|value| *value > 0.0);
-        let (least, most) = positive.fold((f64::MAX, 0.0_f64), |(l, m), v| (l.min(v), m.max(v)));
-        let low = least.min(1e9).log10().floor() as i32;
-        Logarithmic { low, high: (most.log10().ceil() as i32).max(low + 1), ends }
+        let (least, most) = positive.fold((1e9, 0.0_f64), |(l, m), v| (f64::min(l, v), m.max(v)));
+        let low = round_numbers().take_while(|n| *n <= least).last().unwrap_or(least);
+        let above = round_numbers().find(|n| *n >= most && *n > low);
+        Logarithmic { low, high: above.unwrap_or(most), ends }
     }
 
     fn at(&self, value: f64) -> f64 {
-        let span = f64::from(self.high - self.low);
-        let part = (value.max(1e-9).log10() - f64::from(self.low)) / span;
+        let part = (value.max(1e-9) / self.low).ln() / (self.high / self.low).ln();
         self.ends.0 + part.clamp(0.0, 1.0) * (self.ends.1 - self.ends.0)
     }
 
-    fn powers(&self) -> impl Iterator<Item = f64> + use<> {
-        (self.low..=self.high).map(|power| 10_f64.powi(power))
+    /// As many round numbers as there is room for.
+    fn ticks(&self) -> Vec<f64> {
+        let all = round_numbers().filter(|n| (self.low..=self.high).contains(n));
+        let all: Vec<f64> = all.collect();
+        if all.len() <= 7 {
+            return all;
+        }
+        all.into_iter().filter(|n| (n.log10() - n.log10().round()).abs() < 1e-6).collect()
     }
+}
+
+/// 0.01, 0.02, 0.05, 0.1, and so on.
+fn round_numbers() -> impl Iterator<Item = f64> {
+    (-2..10).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)))
 }
 
 /// Microseconds in the unit a person would choose.
@@ -123,9 +121,11 @@ mod tests {
     fn axes_end_at_numbers_that_people_choose() {
         assert_eq!([0.9, 1.01, 1.3, 4.2, 17.0].map(nice_above), [1.0, 1.2, 1.5, 5.0, 20.0]);
         assert_eq!(ticks(1.5).len(), 8);
-        let axis = Logarithmic::over([30.0, 4000.0].into_iter(), (0.0, 300.0));
-        assert_eq!(axis.powers().collect::<Vec<_>>(), [10.0, 100.0, 1000.0, 10_000.0]);
-        assert_eq!((axis.at(100.0), axis.at(1.0), axis.at(1e6)), (100.0, 0.0, 300.0));
+        let axis = Logarithmic::over([12.0, 9000.0].into_iter(), (0.0, 300.0));
+        assert_eq!(axis.ticks(), [10.0, 100.0, 1000.0, 10_000.0]);
+        assert_eq!((axis.at(100.0).round(), axis.at(1.0), axis.at(1e6)), (100.0, 0.0, 300.0));
+        let axis = Logarithmic::over([30.0, 90.0].into_iter(), (0.0, 1.0));
+        assert_eq!(axis.ticks(), [20.0, 50.0, 100.0]);
     }
 
     #[test]

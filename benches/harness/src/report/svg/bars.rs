@@ -48,7 +48,13 @@ pub(crate) fn bars(title: &str, groups: &[Group]) -> String {
     let mut svg = open(title, height);
     for tick in ticks(top) {
         line(&mut svg, "g", (at(tick), CEILING - 8.0), (at(tick), floor));
-        text(&mut svg, "d n", "middle", (at(tick), height - 8.0), &format!("{tick}"));
+        text(
+            &mut svg,
+            "d n",
+            "middle",
+            (at(tick), height - 8.0),
+            format!("{tick:.2}").trim_end_matches('0').trim_end_matches('.'),
+        );
     }
     let mut y = CEILING - 8.0;
     for group in groups {

@@ -31,7 +31,7 @@ pub(crate) fn lines(title: &str, x_label: &str, lines: &[Line]) -> String {
     let at_x = |x: f64| LEFT + (x / first).ln() / span * (RIGHT - LEFT);
 
     let mut svg = open(title, HEIGHT);
-    for value in ys.powers() {
+    for value in ys.ticks() {
         line(&mut svg, "g", (LEFT, ys.at(value)), (RIGHT, ys.at(value)));
         text(&mut svg, "d n", "end", (LEFT - 8.0, ys.at(value) + 4.0), &time(value));
     }
@@ -41,10 +41,9 @@ pub(crate) fn lines(title: &str, x_label: &str, lines: &[Line]) -> String {
     }
     let mut labels: Vec<(f64, usize, &Line)> = Vec::new();
     // Ours last, so that it lies above the others.
-    let mut order: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
-    order.sort_by_key(|(_, line)| line.ours);
-    for (at, one) in order {
-        let colour = if one.ours { 0 } else { 1 + at % COLOURS };
+    let (ours, others): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|line| line.ours);
+    let coloured = others.into_iter().enumerate().map(|(at, one)| (1 + at % COLOURS, one));
+    for (colour, one) in coloured.chain(ours.into_iter().map(|one| (0, one))) {
         let class = if one.ours { "l u" } else { "l" };
         let path: Vec<String> =
             one.points.iter().map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), ys.at(*y))).collect();

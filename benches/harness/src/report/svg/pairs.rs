@@ -30,7 +30,7 @@ pub(crate) fn pairs(title: &str, legend: (&str, &str), pairs: &[Pair]) -> String
     );
     text(&mut svg, "d", "start", (26.0, 41.0), legend.0);
     text(&mut svg, "d", "start", (LEFT + 97.0, 41.0), legend.1);
-    for value in axis.powers() {
+    for value in axis.ticks() {
         line(&mut svg, "g", (axis.at(value), CEILING + 6.0), (axis.at(value), floor));
         text(&mut svg, "d n", "middle", (axis.at(value), height - 8.0), &time(value));
     }
