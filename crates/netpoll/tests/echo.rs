@@ -6,8 +6,9 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,8 @@ use std::{
 
 use common::{connect, eventually, frame, pattern, ping, read_frame, serve};
 use netpoll::{
-    Callbacks, EventLoop, LengthPrefixed, Reader, ReaderExt, Runner, Writer, WriterExt, service_fn,
+    Buffered, Callbacks, EventLoop, Frame, LengthPrefixed, Reader, ReaderExt, Runner, Writer,
+    WriterExt, service_fn,
 };
 
 /// A handler that starts when its frame is there.
@@ -135,6 +137,33 @@ fn split_at_every_byte() {
         stream.read_exact(&mut reply).unwrap();
         assert_eq!(reply, bytes, "{name}");
     }
+}
+
+/// While a framing function looks, somebody else may take the role and read on.
+#[test]
+fn a_message_that_becomes_whole_while_its_framing_looks() {
+    let (started, has_started) = mpsc::channel();
+    let started = Mutex::new(started);
+    let service = service_fn(|conn| {
+        let (r, w) = conn.split();
+        w.write_binary(r.next(10)?)?;
+        Ok(w.flush().map(drop)?)
+    })
+    .framing(move |buffered: &Buffered<'_>| {
+        if buffered.len() < 10 {
+            let _ = started.lock().unwrap().send(());
+        }
+        eventually("the rest", || buffered.len() >= 10);
+        Ok(Frame::Ready(10))
+    });
+    let (_loop, addr) = serve(EventLoop::builder().pollers(1), service);
+    let mut stream = connect(addr);
+    stream.write_all(b"01234").unwrap();
+    has_started.recv_timeout(common::PATIENCE).unwrap();
+    stream.write_all(b"56789").unwrap();
+    let mut reply = [0; 10];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"0123456789");
 }
 
 #[test]

@@ -126,10 +126,11 @@ impl<S: Service> Served<S> {
         match frame {
             Ok(Frame::Any) => self.request(inner, None),
             Ok(Frame::Ready(n)) if n > max => self.refuse(inner, too_large(n, max)),
-            Ok(Frame::Ready(n)) if 0 < n && n <= unread => self.request(inner, Some(n)),
+            // More may have come meanwhile, and the framing have seen it.
+            Ok(Frame::Ready(n)) if 0 < n && n <= reader.len() => self.request(inner, Some(n)),
             Ok(Frame::Ready(n)) => {
                 // Nobody can be handed an empty message, or bytes that are not there.
-                let error = Error::NotEnough { requested: n, available: unread };
+                let error = Error::NotEnough { requested: n, available: reader.len() };
                 self.refuse(inner, error)
             }
             Ok(Frame::Wait(n))
