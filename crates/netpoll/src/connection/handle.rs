@@ -73,7 +73,7 @@ impl Timeout {
 pub(crate) struct Shared {
     id: u64,
     /// Asked of the kernel when somebody asks us.
-    local: OnceLock<Option<Addr>>,
+    local: OnceLock<Option<Box<Addr>>>,
     peer: Option<Addr>,
     pub(crate) life: Life,
     pub(crate) counters: Counters,
@@ -178,7 +178,7 @@ impl Handle {
     /// `None` if the connection had closed before that.
     pub fn local_addr(&self) -> Option<&Addr> {
         let ask = || self.shared.inner().and_then(|inner| sys::local_addr(inner.fd()).ok());
-        self.shared.local.get_or_init(ask).as_ref()
+        self.shared.local.get_or_init(|| ask().map(Box::new)).as_deref()
     }
 
     /// The peer's address, where the socket has one.

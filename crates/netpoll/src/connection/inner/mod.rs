@@ -51,6 +51,9 @@ use crate::{
 const LEAST_ROOM: usize = 2 << 10;
 /// The most: past this a larger read saves nothing.
 const MOST_ROOM: usize = 128 << 10;
+/// The most that a connection begins anew with once it has consumed all: what it needed in a burst, it
+/// does not hold for a trickle. A little less than a power of two, for the block's own header.
+const CALM_ROOM: usize = 31 << 10;
 
 /// The loop and poller that a connection lives with.
 #[derive(Clone)]
@@ -421,8 +424,14 @@ impl Inner {
     /// As for [`Inner::fill`].
     pub(crate) unsafe fn seal_input(&self) {
         self.open.store(false, Relaxed);
-        // SAFETY: the caller owns the input.
-        self.input.with_mut(|input| unsafe { &mut *input }.buf.seal());
+        self.input.with_mut(|input| {
+            // SAFETY: the caller owns the input.
+            let input = unsafe { &mut *input };
+            input.buf.seal();
+            if input.room > CALM_ROOM && input.buf.occupied() == 0 {
+                input.room = CALM_ROOM;
+            }
+        });
     }
 
     /// Whether the input may hold a block.
