@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{connect, eventually, frame, ping, serve};
-use netpoll::{Callbacks, EventLoop, LengthPrefixed, Reader, Writer, WriterExt, service_fn};
+use netpoll::{Callbacks, EventLoop, LengthPrefixed, Reader, WriterExt, service_fn};
 
 struct Counting;
 
