@@ -1,6 +1,7 @@
 //! Many pollers, and which of them gets the next connection.
 //!
-//! A member's `load` counts its leases in the upper bits; the lowest says that it was removed.
+//! A member's `load` counts its leases in the upper bits; the lowest two say that it was put into a
+//! group, and that it was removed.
 //!
 //! G1. Leases are made under the read lock, members leave under the write lock: whoever was removed
 //!     gets no new lease.
@@ -65,27 +66,28 @@ pub struct Group<T = ()> {
 struct Members<T> {
     list: Vec<Arc<Member<T>>>,
     balance: Balance,
-    next_id: u64,
 }
 
-/// A poller of a [`Group`], with the value it was added with. Dereferences to its [`Poller`].
+/// A poller of a [`Group`], with a value of yours. Dereferences to its [`Poller`].
 pub struct Member<T = ()> {
     poller: Poller,
     data: T,
-    id: u64,
-    /// Leases times `LEASE`, plus `REMOVED`.
+    /// Leases times `LEASE`, plus `JOINED` and `REMOVED`.
     load: AtomicU64,
     picked: Counter,
 }
 
 const REMOVED: u64 = 1;
-const LEASE: u64 = 2;
+const JOINED: u64 = 2;
+const LEASE: u64 = 4;
+/// Joined, removed, and without a lease.
+const DRAINED: u64 = JOINED | REMOVED;
 
 impl<T> Group<T> {
     /// A group without members.
     pub fn new(balance: Balance) -> Group<T> {
         Group {
-            members: RwLock::new(Members { list: Vec::new(), balance, next_id: 0 }),
+            members: RwLock::new(Members { list: Vec::new(), balance }),
             turn: AtomicUsize::new(0),
             seed: RandomState::new().hash_one(0),
         }
@@ -97,18 +99,21 @@ impl<T> Group<T> {
     ///
     /// As [`Poller::new`].
     pub fn add(&self, data: T) -> io::Result<Arc<Member<T>>> {
-        Ok(self.add_poller(Poller::new()?, data))
+        let member = Member::new(Poller::new()?, data);
+        self.join(&member);
+        Ok(member)
     }
 
-    /// Adds a poller that was made before.
-    pub fn add_poller(&self, poller: Poller, data: T) -> Arc<Member<T>> {
+    /// Adds a member that was made before: from now on it is picked. Whether that is new: a member
+    /// joins one group, once.
+    pub fn join(&self, member: &Arc<Member<T>>) -> bool {
         let mut members = write(&self.members);
-        let id = members.next_id;
-        members.next_id += 1;
-        let load = AtomicU64::new(0);
-        let member = Arc::new(Member { poller, data, id, load, picked: Counter::default() });
-        members.list.push(Arc::clone(&member));
-        member
+        // ORDERING: the lock orders this with picking and removing.
+        let new = member.load.fetch_or(JOINED, Ordering::Relaxed) & JOINED == 0;
+        if new {
+            members.list.push(Arc::clone(member));
+        }
+        new
     }
 
     /// Takes a member out: it is not picked any more, and its poller is woken to notice. What it
@@ -116,13 +121,10 @@ impl<T> Group<T> {
     /// group.
     pub fn remove(&self, member: &Member<T>) -> bool {
         let mut members = write(&self.members);
-        let Some(at) = members.list.iter().position(|other| other.id == member.id) else {
+        let Some(at) = members.list.iter().position(|other| std::ptr::eq(&**other, member)) else {
             return false;
         };
-        if !std::ptr::eq(&*members.list[at], member) {
-            return false;
-        }
-        let member = members.list.swap_remove(at);
+        let member = members.list.remove(at);
         if !cfg!(netpoll_mutant = "remove-without-mark") {
             // ORDERING: G2. Release: what came before the removal is seen by whoever finds the
             // member drained.
@@ -155,6 +157,14 @@ impl<T> Group<T> {
         Some(Lease::new(Arc::clone(member)))
     }
 
+    /// A place on this member, for a connection that is to be nowhere else; `None` if it is not in
+    /// the group (any more).
+    pub fn lease(&self, member: &Arc<Member<T>>) -> Option<Lease<T>> {
+        let members = read(&self.members);
+        let is_member = members.list.iter().any(|other| Arc::ptr_eq(other, member));
+        is_member.then(|| Lease::new(Arc::clone(member)))
+    }
+
     /// Changes how the next ones are chosen.
     pub fn set_balance(&self, balance: Balance) {
         write(&self.members).balance = balance;
@@ -165,7 +175,7 @@ impl<T> Group<T> {
         read(&self.members).balance
     }
 
-    /// The members now, in no particular order.
+    /// The members now, in the order in which they joined.
     pub fn members(&self) -> Vec<Arc<Member<T>>> {
         read(&self.members).list.clone()
     }
@@ -182,6 +192,12 @@ impl<T> Group<T> {
 }
 
 impl<T> Member<T> {
+    /// A member that is in no group yet; see [`Group::join`].
+    pub fn new(poller: Poller, data: T) -> Arc<Member<T>> {
+        let load = AtomicU64::new(0);
+        Arc::new(Member { poller, data, load, picked: Counter::default() })
+    }
+
     /// The poller, to which this also dereferences.
     pub fn poller(&self) -> &Poller {
         &self.poller
@@ -190,11 +206,6 @@ impl<T> Member<T> {
     /// The value that it was added with.
     pub fn data(&self) -> &T {
         &self.data
-    }
-
-    /// A number that no other member of its group has or had.
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     /// How many leases there are.
@@ -219,7 +230,7 @@ impl<T> Member<T> {
     pub fn is_drained(&self) -> bool {
         // ORDERING: Acquire pairs with the Releases in `Group::remove` and in dropping a lease:
         // everything that was done under a lease is seen.
-        self.load.load(Ordering::Acquire) == REMOVED
+        self.load.load(Ordering::Acquire) == DRAINED
     }
 
     fn wake(&self) {
@@ -265,7 +276,7 @@ impl<T> Drop for Lease<T> {
         // ORDERING: Release pairs with the Acquire in `is_drained`, for what was done under the
         // lease. G2.
         let before = self.member.load.fetch_sub(LEASE, order);
-        if before == LEASE | REMOVED && !cfg!(netpoll_mutant = "lease-drop-without-wake") {
+        if before == LEASE | DRAINED && !cfg!(netpoll_mutant = "lease-drop-without-wake") {
             self.member.wake();
         }
     }
@@ -303,7 +314,6 @@ impl<T> fmt::Debug for Group<T> {
 impl<T> fmt::Debug for Member<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
-            .field("id", &self.id)
             .field("connections", &self.connections())
             .field("removed", &self.is_removed())
             .field("poller", &self.poller)
@@ -379,11 +389,13 @@ mod tests {
         first.wait(&mut events, None).unwrap();
         assert!(events.is_woken(), "the removal wakes");
         assert!(first.is_removed() && !first.is_drained());
-        (0..10).for_each(|_| assert_eq!(group.pick().unwrap().id(), second.id()));
+        (0..10).for_each(|_| assert_eq!(group.pick().unwrap().data(), second.data()));
+        assert!(group.lease(&first).is_none() && !group.join(&first), "there is no way back");
         drop(lease);
         first.wait(&mut events, None).unwrap();
         assert!(events.is_woken() && first.is_drained(), "the last lease wakes");
         assert_eq!((first.picked(), second.picked()), (1, 10));
+        drop(group.lease(&second).unwrap());
         group.remove(&second);
         assert!(second.is_drained() && group.pick().is_none() && group.is_empty());
     }
