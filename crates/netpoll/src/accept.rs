@@ -14,12 +14,8 @@ use poller::sys::Addr;
 use crate::{
     Listener,
     config::Options,
-    connection::{
-        Connection, Handle, Served, Session,
-        handle::Shared,
-        inner::{Home, Inner},
-    },
-    net_host::Net,
+    connection::{Connection, Handle, Served, Session, handle::Shared, inner::Inner},
+    net_host::{Berth, Failures, Net},
     sched::{Scheduler, Seat},
     service::Service,
 };
@@ -33,13 +29,13 @@ pub(crate) fn connection(
     peer: Option<Addr>,
     is_tcp: bool,
     options: &Arc<Options>,
-    home: Home,
+    berth: Berth,
 ) -> Connection {
     // ORDERING: only unique.
     let id = NEXT_ID.fetch_add(1, Relaxed);
     let shared = Shared::new(id, peer, options);
     let (inner, reader, writer) =
-        Inner::new(fd, is_tcp, Arc::new(shared), Arc::clone(options), home);
+        Inner::new(fd, is_tcp, Arc::new(shared), Arc::clone(options), berth);
     Connection::new(inner, reader, writer)
 }
 
@@ -59,39 +55,50 @@ pub(crate) fn serve<S: Service>(
     inner
 }
 
-type Start = Box<dyn Fn(Connection) -> Arc<Inner> + Send + Sync>;
+type Start = Arc<dyn Fn(Connection) -> Arc<Inner> + Send + Sync>;
 
 /// A listener, and the service of what it accepts.
 pub(crate) struct Acceptor {
     pub(crate) listener: Listener,
     start: Start,
     options: Arc<Options>,
+    pub(crate) failures: Failures,
 }
 
 impl Acceptor {
     pub(crate) fn new<S: Service>(listener: Listener, service: S, options: Arc<Options>) -> Self {
         let service = Arc::new(service);
-        let start = Box::new(move |conn| serve(conn, Arc::clone(&service), None));
-        Self { listener, start, options }
+        let start: Start = Arc::new(move |conn| serve(conn, Arc::clone(&service), None));
+        Self { listener, start, options, failures: Failures::default() }
     }
 
-    pub(crate) fn accept(&self) -> io::Result<Option<(OwnedFd, Addr)>> {
-        self.listener.accept()
+    /// The same service behind another socket at the same address.
+    pub(crate) fn sibling(&self) -> io::Result<Self> {
+        let listener = self.listener.sibling()?;
+        // What it accepts inherits them, as in `EventLoop::listen`.
+        listener.set_options(&self.options.socket)?;
+        let (start, options) = (Arc::clone(&self.start), Arc::clone(&self.options));
+        Ok(Self { listener, start, options, failures: Failures::default() })
     }
+}
 
-    /// A served connection over `fd`, with `seat` as its home and in its table.
+impl Net {
+    /// A served connection over what `acceptor` accepted on `seat`, in its poller's table.
     pub(crate) fn admit(
         &self,
-        fd: OwnedFd,
-        peer: Addr,
-        sched: &Arc<Scheduler<Net>>,
-        seat: Arc<Seat<Net>>,
+        sched: &Arc<Scheduler<Self>>,
+        seat: &Arc<Seat<Self>>,
+        acceptor: &Acceptor,
+        (fd, peer): (OwnedFd, Addr),
     ) -> linkbuffer::Result<Arc<Inner>> {
+        let berth = match acceptor.listener.is_per_poller() {
+            true => self.berth_at(sched, seat)?,
+            false => self.berth(sched)?,
+        };
         let is_tcp = !peer.is_unix();
-        let home = Home { sched: Arc::clone(sched), seat };
-        let conn = connection(fd, Some(peer), is_tcp, &self.options, home);
+        let conn = connection(fd, Some(peer), is_tcp, &acceptor.options, berth);
         conn.inner().enter_table()?;
-        sched.host.catch_up(conn.inner());
-        Ok((self.start)(conn))
+        self.catch_up(conn.inner());
+        Ok((acceptor.start)(conn))
     }
 }

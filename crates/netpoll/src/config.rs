@@ -2,9 +2,13 @@
 
 use std::{fmt, num::NonZeroUsize, thread, time::Duration};
 
+use poller::Balance;
 use thiserror::Error;
 
 use crate::net::SocketOptions;
+
+/// Pollers of one loop.
+pub(crate) const MOST_POLLERS: usize = 1024;
 
 /// Where handlers run.
 #[derive(Clone, Default)]
@@ -48,6 +52,12 @@ pub enum BuildError {
     /// The system refused a poller.
     #[error("no poller can be made: {0}")]
     Poller(#[source] std::io::Error),
+    /// The sockets of a listener that has one per poller cannot be had, or not be polled.
+    #[error("a listener cannot follow the pollers: {0}")]
+    Listener(#[source] std::io::Error),
+    /// The loop is shutting down, so its options change no more.
+    #[error("the event loop is shutting down")]
+    Ending,
     /// The loop's threads cannot be had.
     #[error("no threads can be had: {0}")]
     Threads(String),
@@ -77,6 +87,7 @@ pub enum BuildError {
 pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) pollers: usize,
+    pub(crate) balance: Balance,
     pub(crate) runner: Runner,
     pub(crate) cap: u32,
     pub(crate) input_limit: usize,
@@ -100,6 +111,7 @@ impl Default for Options {
         Self {
             name: "netpoll".to_owned(),
             pollers: cores,
+            balance: Balance::RoundRobin,
             runner: Runner::Auto,
             cap: u32::try_from(cores.saturating_mul(64)).unwrap_or(u32::MAX).clamp(128, 1 << 16),
             input_limit: 1 << 20,
@@ -125,10 +137,16 @@ impl Options {
         self.max_message.saturating_add(self.output_limit)
     }
 
+    /// The threads of a loop: one per handler that waits, one per poller, and one for a disconnect
+    /// callback beside each.
+    pub(crate) fn threads(&self, pollers: usize) -> usize {
+        self.cap as usize + 2 * pollers
+    }
+
     /// Everything is within its bounds.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let bounds = [
-            ("pollers", self.pollers, 1, 1024, "1 to 1024"),
+            ("pollers", self.pollers, 1, MOST_POLLERS, "1 to 1024"),
             ("cap", self.cap as usize, 1, 1 << 20, "1 to 1048576"),
             ("input_limit", self.input_limit, 1, usize::MAX / 4, "1 byte or more"),
             ("max_message", self.max_message, 1, usize::MAX / 4, "1 byte or more"),

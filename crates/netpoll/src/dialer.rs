@@ -14,7 +14,7 @@ use poller::{
 
 use crate::{
     Error, Result, accept,
-    connection::{Connection, inner::Home},
+    connection::Connection,
     current,
     net::{self, ConnectOptions, ToTarget},
     net_host::Net,
@@ -120,8 +120,8 @@ impl Dialer {
 fn watched(sched: Arc<Scheduler<Net>>, fd: OwnedFd, peer: Option<Addr>) -> Result<Connection> {
     let is_tcp = peer.as_ref().is_some_and(|peer| !peer.is_unix());
     let options = Arc::clone(&sched.host.options);
-    let seat = sched.host.next_seat(&sched);
-    let conn = accept::connection(fd, peer, is_tcp, &options, Home { sched, seat });
+    let berth = sched.host.berth(&sched)?;
+    let conn = accept::connection(fd, peer, is_tcp, &options, berth);
     let inner = conn.inner();
     inner.enter_table()?;
     inner.register(Interest::RDHUP)?;

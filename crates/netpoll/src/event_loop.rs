@@ -1,14 +1,14 @@
 //! Event loops: what serves, attaches, dials and shuts down.
 
-use std::{fmt, sync::Arc, thread, time::Duration};
+use std::{fmt, io, sync::Arc, thread, time::Duration};
 
-use poller::sys;
+use poller::{Balance, sys};
 use thiserror::Error;
 
 use crate::{
     accept::{self, Acceptor},
     config::{BuildError, Options, Runner},
-    connection::{Connection, Handle, inner::Home},
+    connection::{Connection, Handle},
     current,
     dialer::Dialer,
     net::{Listener, SocketOptions},
@@ -107,9 +107,7 @@ impl EventLoop {
         let options = Arc::clone(&sched.host.options);
         // What it accepts inherits them, without a system call for each.
         listener.set_options(&options.socket)?;
-        let acceptor = Arc::new(Acceptor::new(listener, service, options));
-        let seat = sched.host.next_seat(sched);
-        sched.host.add_listener(&seat, &acceptor)
+        sched.host.add_listener(Acceptor::new(listener, service, options))
     }
 
     /// Hands `conn` to this loop, which runs the callbacks of `service` for it, from `on_connect`
@@ -125,12 +123,15 @@ impl EventLoop {
         }
         // From here on closing it is the callbacks' business.
         inner.set_served();
-        let home = Home { sched: Arc::clone(sched), seat: sched.host.next_seat(sched) };
+        let Ok(berth) = sched.host.berth(sched) else {
+            inner.leave_service();
+            return handle;
+        };
         let service = Arc::new(service);
         let moved = Arc::clone(&inner);
         let adopt = move || {
             let inner = moved;
-            inner.move_to(home);
+            inner.move_to(berth);
             let entered = inner.enter_table();
             inner.home().sched.host.catch_up(&inner);
             let inner = accept::serve(conn, service, Some(state));
@@ -207,10 +208,46 @@ impl EventLoop {
         }
     }
 
+    /// Adds or removes pollers until there are so many, 1 to 1024, while the loop runs.
+    ///
+    /// A poller that is removed gets nothing new. Its listeners move to those that stay, with the
+    /// connections that wait to be accepted; it keeps the connections that it has until they end,
+    /// and then its thread and its descriptors go. Nothing is lost, and no handler is disturbed.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says why it cannot be done; what was there before goes on.
+    pub fn set_pollers(&self, pollers: usize) -> Result<(), BuildError> {
+        self.owner.sched.host.set_pollers(&self.owner.sched, pollers)
+    }
+
+    /// The pollers, with what each has: first those that get connections, in the order in which
+    /// they came, among them those that are removed and still have connections.
+    pub fn pollers(&self) -> Vec<PollerStats> {
+        let seats = self.owner.sched.seats();
+        let stats = seats.iter().map(|seat| {
+            let poller = &seat.shared.poller;
+            PollerStats {
+                connections: poller.connections(),
+                given: poller.picked(),
+                is_removed: poller.is_removed(),
+                kernel: poller.stats(),
+            }
+        });
+        stats.collect()
+    }
+
+    /// The last error that accepting met, whatever became of it since. How often it met one is in
+    /// [`EventLoop::stats`].
+    pub fn last_accept_error(&self) -> Option<io::Error> {
+        self.owner.sched.host.accepting.last_error()
+    }
+
     /// Figures that show the loop at work.
     pub fn stats(&self) -> Stats {
         let sched = &self.owner.sched;
         let counters = &sched.counters;
+        let accepting = &sched.host.accepting;
         Stats {
             connections: sched.host.served(),
             cap: sched.places.cap(),
@@ -219,6 +256,9 @@ impl EventLoop {
             handovers: counters.handovers.get(),
             rescues: counters.rescues.get(),
             watchdog_wakes: counters.watchdog_wakes.get(),
+            accepted: accepting.accepted.get(),
+            refused: accepting.refused.get(),
+            accept_rests: accepting.rests.get(),
         }
     }
 }
@@ -247,6 +287,28 @@ pub struct Stats {
     pub rescues: u64,
     /// Times the watchdog was woken because there was work again.
     pub watchdog_wakes: u64,
+    /// Connections accepted and served, ever.
+    pub accepted: u64,
+    /// Connections accepted and closed at once: over [`Builder::max_connections`], or while the loop
+    /// was shutting down.
+    pub refused: u64,
+    /// Times a listener rested because nothing could be accepted: out of descriptors or memory.
+    /// [`EventLoop::last_accept_error`] tells which.
+    pub accept_rests: u64,
+}
+
+/// What one poller of a loop has. See [`EventLoop::pollers`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PollerStats {
+    /// Connections that it watches now: served, dialed and adopted ones.
+    pub connections: usize,
+    /// Connections that it was ever given.
+    pub given: u64,
+    /// It was removed, and is there until its connections have ended.
+    pub is_removed: bool,
+    /// What it did in the kernel.
+    pub kernel: poller::Stats,
 }
 
 /// The options of an [`EventLoop`].
@@ -254,6 +316,7 @@ pub struct Stats {
 /// | option | default | bounds |
 /// |---|---|---|
 /// | [`pollers`](Self::pollers) | the cores | threads that wait in the kernel |
+/// | [`balance`](Self::balance) | round robin | which poller gets a connection |
 /// | [`cap`](Self::cap) | 64 × cores, at least 128 | handlers running or blocked |
 /// | [`input_limit`](Self::input_limit) | 1 MiB | unread bytes of a connection |
 /// | [`max_message`](Self::max_message) | 16 MiB | one message, and what a handler may wait for |
@@ -280,7 +343,13 @@ impl Builder {
         self
     }
 
-    /// How many pollers, 1 to 1024.
+    /// Which poller gets the next connection, accepted or dialed.
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.options.balance = balance;
+        self
+    }
+
+    /// How many pollers, 1 to 1024. [`EventLoop::set_pollers`] changes it later.
     pub fn pollers(mut self, pollers: usize) -> Self {
         self.options.pollers = pollers;
         self
@@ -410,9 +479,7 @@ impl Builder {
             (0..options.pollers).map(|_| host.poller()).collect::<Result<_, _>>()?;
         let sched = Arc::new(Scheduler::new(host, mode, options.cap, options.fair_share));
         sched.host.set_scheduler(&sched);
-        for (shared, core) in parts {
-            sched.add(shared, core);
-        }
+        sched.host.add_pollers(&sched, parts);
         let owner = Arc::new(Owner { sched });
         // A pool takes the handlers, but `on_disconnect` runs where it is noticed.
         if mode != Mode::Inline {

@@ -28,12 +28,14 @@ pub use linkbuffer::{
     VecWriter, Writer, WriterExt,
 };
 
+pub use poller::Balance;
+
 pub use crate::{
     config::{BuildError, Runner},
     connection::{Connection, Handle, ReadHalf, WriteHalf},
     current::block_in_place,
     dialer::Dialer,
-    event_loop::{Builder, EventLoop, Stats, Unfinished},
+    event_loop::{Builder, EventLoop, PollerStats, Stats, Unfinished},
     framing::{Buffered, Delimited, Frame, Framing, LengthPrefixed},
     net::{
         AcceptFailure, Addr, Attempt, ConnectError, ConnectOptions, Keepalive, Listener,

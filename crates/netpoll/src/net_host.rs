@@ -7,6 +7,7 @@ mod due;
 mod host;
 mod linger;
 mod listeners;
+mod pollers;
 
 use std::{
     cell::Cell,
@@ -14,23 +15,28 @@ use std::{
     sync::{Arc, Condvar, OnceLock, Weak},
 };
 
-use poller::{Batch, Events, Poller, Slots, Token, Waker, sys::ThreadClock};
+use poller::{Batch, Events, Group, Member, Poller, Slots, Token, Waker, sys::ThreadClock};
 
-use self::listeners::Registered;
+use self::listeners::{Accepting, Door};
+pub(crate) use self::{
+    listeners::Failures,
+    pollers::{Berth, Link},
+};
 use crate::{
     accept::Acceptor,
-    config::{BuildError, Options},
+    config::{BuildError, MOST_POLLERS, Options},
     connection::inner::{Fill, Inner},
-    sched::{Scheduler, Seat},
+    sched::Scheduler,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize},
     },
     timers::Timers,
 };
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 256;
+
 /// What a poller's token stands for.
 pub(crate) enum Entry {
     Connection(Weak<Inner>),
@@ -39,7 +45,7 @@ pub(crate) enum Entry {
         inner: Arc<Inner>,
         left: Cell<usize>,
     },
-    Listener(Arc<Acceptor>),
+    Listener(Weak<Acceptor>),
 }
 
 /// What other threads ask of a poller's driver.
@@ -63,7 +69,7 @@ pub(crate) enum Command {
 
 /// What any thread may see of a poller.
 pub(crate) struct Shared {
-    pub(crate) poller: Poller,
+    pub(crate) poller: Arc<Member<Link>>,
     waker: Waker,
     pub(crate) slots: Slots<Entry>,
     /// CPU clock of the thread that drives.
@@ -122,6 +128,7 @@ pub(crate) struct Net {
     pub(crate) options: Arc<Options>,
     /// The loop's own threads.
     pool: gopool::Pool,
+    group: Group<Link>,
     sched: OnceLock<Weak<Scheduler<Net>>>,
     /// Connections that a service's callbacks run for.
     served: AtomicUsize,
@@ -130,26 +137,25 @@ pub(crate) struct Net {
     closed: AtomicBool,
     /// And not only what has nothing left to handle.
     forced: AtomicBool,
-    next_seat: AtomicUsize,
     /// Set once every role has ended.
     stopped: std::sync::Mutex<bool>,
     changed: Condvar,
-    listeners: std::sync::Mutex<Vec<Registered>>,
+    /// Whoever changes the pollers or the listeners holds this.
+    doors: std::sync::Mutex<Vec<Door>>,
+    pub(crate) accepting: Accepting,
 }
 
 impl Net {
     pub(crate) fn new(options: Arc<Options>) -> Result<Self, BuildError> {
-        // Section 5 of the design: one thread per handler that waits, one per poller, and one for
-        // a disconnect callback beside each.
-        let threads = options.cap as usize + 2 * options.pollers;
         let pool = gopool::Pool::builder()
             .name(options.name.clone())
-            .cap(threads)
+            .cap(options.threads(options.pollers))
             .scale_threshold(1)
-            .queue_limit(threads.max(1024))
+            .queue_limit(options.threads(MOST_POLLERS))
             .build()
             .map_err(|error| BuildError::Threads(error.to_string()))?;
         Ok(Self {
+            group: Group::new(options.balance),
             options,
             pool,
             sched: OnceLock::new(),
@@ -157,10 +163,10 @@ impl Net {
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             forced: AtomicBool::new(false),
-            next_seat: AtomicUsize::new(0),
             stopped: std::sync::Mutex::new(false),
             changed: Condvar::new(),
-            listeners: std::sync::Mutex::new(Vec::new()),
+            doors: std::sync::Mutex::new(Vec::new()),
+            accepting: Accepting::default(),
         })
     }
 
@@ -170,7 +176,7 @@ impl Net {
         let (slots, batch) = poller::slots(1 << 28);
         let shared = Shared {
             waker: poller.waker(),
-            poller,
+            poller: Member::new(poller, Link::new()),
             slots,
             clock: Mutex::new(None),
             queued: Mutex::new(None),
@@ -193,13 +199,6 @@ impl Net {
 
     pub(crate) fn set_scheduler(&self, sched: &Arc<Scheduler<Self>>) {
         let _ = self.sched.set(Arc::downgrade(sched));
-    }
-
-    /// Whose turn it is to be given a connection.
-    pub(crate) fn next_seat(&self, sched: &Scheduler<Self>) -> Arc<Seat<Self>> {
-        // ORDERING: only counts around.
-        let n = self.next_seat.fetch_add(1, Relaxed);
-        sched.seat(n)
     }
 
     /// Brings a thread to a turn that has a place already.

@@ -8,6 +8,8 @@
 
 #[path = "loom/mux.rs"]
 mod mux;
+#[path = "loom/retire.rs"]
+mod retire;
 #[path = "loom/sim.rs"]
 mod sim;
 

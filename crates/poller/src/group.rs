@@ -13,10 +13,11 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::poller::Poller;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Arc, Counter, RwLock, read, write};
+use crate::sync::{Counter, RwLock, read, write};
 
 /// How a [`Group`] chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

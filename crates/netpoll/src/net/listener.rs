@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{self, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use poller::sys::{self, ConnectStatus, FileId};
@@ -39,8 +40,10 @@ use super::options::SocketOptions;
 pub struct Listener {
     // Before `fd`, so that it is dropped first: while the socket is open, the number of its file
     // cannot be given to another.
-    file: Option<SocketFile>,
+    file: Mutex<Option<SocketFile>>,
     fd: OwnedFd,
+    /// How to listen at the same address once more, where each poller is to have its own socket.
+    again: Option<ListenerOptions>,
 }
 
 impl Listener {
@@ -73,7 +76,7 @@ impl Listener {
         }
         sys::set_nonblocking(&fd, true)?;
         sys::set_cloexec(&fd, true)?;
-        Ok(Listener { file: None, fd })
+        Ok(Listener { file: Mutex::new(None), fd, again: None })
     }
 
     /// Adopts a listener of the standard library, of either kind; the same as
@@ -120,11 +123,29 @@ impl Listener {
     }
 
     /// Gives up the descriptor, which goes on listening. A socket file is left to the caller too.
-    pub fn detach(mut self) -> OwnedFd {
-        if let Some(file) = self.file.take() {
+    pub fn detach(self) -> OwnedFd {
+        if let Some(file) = self.file.into_inner().unwrap_or_else(PoisonError::into_inner) {
             file.keep();
         }
         self.fd
+    }
+
+    /// Removes the socket file now, if there is one and it is this listener's own.
+    pub(crate) fn remove_file(&self) {
+        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Whether each poller of a loop is to have a socket of its own.
+    pub(crate) fn is_per_poller(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Another socket at the same address, for another poller.
+    pub(crate) fn sibling(&self) -> io::Result<Listener> {
+        match &self.again {
+            Some(options) => options.bind_addr(&self.local_addr()?),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 
@@ -180,6 +201,7 @@ impl fmt::Debug for Listener {
 pub struct ListenerOptions {
     backlog: u32,
     reuse_port: bool,
+    per_poller: bool,
     only_v6: Option<bool>,
     file_mode: Option<u32>,
     socket: SocketOptions,
@@ -190,6 +212,7 @@ impl Default for ListenerOptions {
         ListenerOptions {
             backlog: 4096,
             reuse_port: false,
+            per_poller: false,
             only_v6: None,
             file_mode: None,
             socket: SocketOptions::default(),
@@ -216,6 +239,18 @@ impl ListenerOptions {
     #[must_use]
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.reuse_port = on;
+        self
+    }
+
+    /// Has an event loop listen once for each of its pollers, by [`reuse_port`](Self::reuse_port),
+    /// which this turns on. The kernel then spreads the connections, and each stays with the poller
+    /// that accepted it: none is handed from thread to thread, and the loop's
+    /// [`balance`](crate::Builder::balance) is not asked. When pollers are
+    /// [added or removed](crate::EventLoop::set_pollers) the sockets move with what waits in their
+    /// queues. Default: no, one poller accepts and the loop spreads.
+    #[must_use]
+    pub fn per_poller(mut self, on: bool) -> Self {
+        self.per_poller = on;
         self
     }
 
@@ -266,13 +301,13 @@ impl ListenerOptions {
         if let Some(inet) = inet {
             // Connections of an earlier run may still linger on the port.
             sys::set_reuse_addr(&fd, true)?;
-            if self.reuse_port {
+            if self.reuse_port || self.per_poller {
                 sys::set_reuse_port(&fd, true)?;
             }
             if let (true, Some(only)) = (inet.is_ipv6(), self.only_v6) {
                 sys::set_only_v6(&fd, only)?;
             }
-        } else if self.reuse_port {
+        } else if self.reuse_port || self.per_poller {
             let refused = "only Internet addresses can be shared by several listeners";
             return Err(io::Error::new(io::ErrorKind::Unsupported, refused));
         }
@@ -293,7 +328,8 @@ impl ListenerOptions {
             }
         };
         sys::listen(&fd, self.backlog)?;
-        Ok(Listener { file, fd })
+        let again = self.per_poller.then(|| self.clone());
+        Ok(Listener { file: Mutex::new(file), fd, again })
     }
 }
 

@@ -69,6 +69,12 @@ impl Net {
         self.draining.load(Acquire)
     }
 
+    /// Whether it drains, and its listeners are gone.
+    pub(super) fn is_closed(&self) -> bool {
+        // ORDERING: pairs with the store in `drain`.
+        self.closed.load(Acquire)
+    }
+
     /// Nothing new is served from here on; what is there ends when it has nothing left to handle.
     pub(crate) fn drain(&self, sched: &Scheduler<Self>, at_once: bool) {
         // ORDERING: the fence pairs with those in `join` and `catch_up`.

@@ -54,8 +54,9 @@ impl Net {
         let inner = match core.batch.get(token) {
             None => return Step::Again,
             Some(Entry::Listener(acceptor)) => {
-                let acceptor = Arc::clone(acceptor);
-                self.accept(seat, core, token, &acceptor);
+                if let Some(acceptor) = acceptor.upgrade() {
+                    self.accept(seat, core, token, &acceptor);
+                }
                 return Step::Again;
             }
             Some(Entry::Connection(inner)) => match inner.upgrade() {
@@ -159,9 +160,12 @@ impl Host for Net {
         }
     }
 
-    fn finished(&self, core: &Core) -> bool {
-        // A connection that is served may still need its poller, at least to be closed.
-        core.ready.is_empty() && core.sated.is_empty() && core.lingering == 0 && self.served() == 0
+    fn finished(&self, seat: &Arc<Seat<Self>>, core: &Core) -> bool {
+        let rests = core.ready.is_empty() && core.sated.is_empty() && core.lingering == 0;
+        // A connection that is served may still need its poller, at least to be closed; and so may
+        // any that has a lease on one that is removed while the loop goes on.
+        let over = self.is_closed() && self.served() == 0;
+        rests && (over || seat.shared.poller.is_drained())
     }
 
     fn has_leftovers(&self, core: &Core) -> bool {

@@ -1,4 +1,5 @@
-//! Listeners in the pollers' tables: adding them, accepting from them, removing them.
+//! Listeners in their pollers' tables: accepting, resting when nothing can be accepted, and moving
+//! when pollers come and go.
 
 use std::{
     io,
@@ -7,67 +8,176 @@ use std::{
 };
 
 use poller::{
-    Interest, Token,
+    Interest, Member, Token,
     sys::{self, AcceptFailure},
 };
 
-use super::{Command, Core, Entry, Net, lock_std};
+use super::{
+    Command, Core, Entry, Net, lock_std,
+    pollers::{Link, seat_of},
+};
 use crate::{
     accept::Acceptor,
     sched::Seat,
+    sync::{
+        Counter, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+        lock,
+    },
     timers::{after, stamp},
 };
 
-/// How long accepting rests when descriptors have run out.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// How long accepting rests when it has failed: at first, and, growing with each failure in a row,
+/// at most. Who makes room waits no longer than this.
+const FIRST_REST: Duration = Duration::from_millis(5);
+const LAST_REST: Duration = Duration::from_millis(50);
 
-/// A listener in a poller's table.
-pub(super) struct Registered {
-    seat: Weak<Seat<Net>>,
+/// What one call of `listen` opened: a socket, or one per poller.
+pub(crate) struct Door {
+    stands: Vec<Stand>,
+}
+
+/// A listener in a poller's table. The strong reference is here, so that a service is dropped by
+/// who ends the loop, and not by the thread that polls.
+struct Stand {
+    acceptor: Arc<Acceptor>,
+    seat: Arc<Seat<Net>>,
     token: Token,
-    acceptor: Weak<Acceptor>,
+}
+
+/// What became of accepting, over all listeners of a loop.
+#[derive(Default)]
+pub(crate) struct Accepting {
+    pub(crate) accepted: Counter,
+    /// Over the limit on connections, or while shutting down.
+    pub(crate) refused: Counter,
+    pub(crate) rests: Counter,
+    /// Of the last failure.
+    errno: Mutex<Option<i32>>,
+}
+
+impl Accepting {
+    pub(crate) fn last_error(&self) -> Option<io::Error> {
+        lock(&self.errno).map(io::Error::from_raw_os_error)
+    }
+}
+
+/// How often a listener has failed in a row.
+#[derive(Default)]
+pub(crate) struct Failures(AtomicU32);
+
+impl Failures {
+    // ORDERING: one driver at a time accepts; the number only chooses a pause.
+    fn another(&self) -> Duration {
+        let before = self.0.load(Relaxed);
+        self.0.store(before.saturating_add(1), Relaxed);
+        FIRST_REST.saturating_mul(1 << before.min(8)).min(LAST_REST)
+    }
+
+    fn none(&self) {
+        // ORDERING: as above.
+        if self.0.load(Relaxed) != 0 {
+            self.0.store(0, Relaxed);
+        }
+    }
+}
+
+impl Stand {
+    fn new(seat: Arc<Seat<Net>>, acceptor: Arc<Acceptor>) -> io::Result<Self> {
+        let entry = Entry::Listener(Arc::downgrade(&acceptor));
+        let full = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        let token = seat.shared.slots.insert(entry).map_err(full)?;
+        let polled = seat.shared.poller.register(&acceptor.listener, token, Interest::READABLE);
+        if let Err(error) = polled {
+            seat.shared.slots.remove(token);
+            return Err(error);
+        }
+        Ok(Self { acceptor, seat, token })
+    }
+
+    fn leave(&self) {
+        // It fails only where the listener was never registered.
+        let _ = self.seat.shared.poller.deregister(&self.acceptor.listener);
+        self.seat.shared.slots.remove(self.token);
+    }
+
+    /// Goes to another poller. What waits in its queue is reported there.
+    fn move_to(&mut self, seat: Arc<Seat<Net>>) -> io::Result<()> {
+        if !Arc::ptr_eq(&self.seat, &seat) {
+            // In this order: if it fails, the old poller goes on accepting.
+            let new = Self::new(seat, Arc::clone(&self.acceptor))?;
+            self.leave();
+            *self = new;
+        }
+        Ok(())
+    }
 }
 
 impl Net {
-    /// Has `seat` accept from a listener.
-    pub(crate) fn add_listener(
-        &self,
-        seat: &Arc<Seat<Self>>,
-        acceptor: &Arc<Acceptor>,
-    ) -> linkbuffer::Result<()> {
-        // Under the lock of `remove_listeners`: no listener is left behind by a drain.
-        let mut listeners = lock_std(&self.listeners);
+    /// Accepts from a listener, on one poller or on each.
+    pub(crate) fn add_listener(&self, acceptor: Acceptor) -> linkbuffer::Result<()> {
+        let mut doors = lock_std(&self.doors);
         if self.is_draining() {
             return Err(linkbuffer::Error::Closed);
         }
-        let slots = &seat.shared.slots;
-        let token = slots
-            .insert(Entry::Listener(Arc::clone(acceptor)))
-            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        let registered = seat.shared.poller.register(&acceptor.listener, token, Interest::READABLE);
-        if let Err(error) = registered {
-            slots.remove(token);
+        let lease = self.group.pick().ok_or(linkbuffer::Error::Closed)?;
+        let seat = seat_of(lease.member()).ok_or(linkbuffer::Error::Closed)?;
+        let mut door = Door { stands: vec![Stand::new(seat, Arc::new(acceptor))?] };
+        if let Err(error) = self.spread_one(&mut door, &self.group.members()) {
+            door.stands.iter().for_each(Stand::leave);
             return Err(error.into());
         }
-        let acceptor = Arc::downgrade(acceptor);
-        listeners.push(Registered { seat: Arc::downgrade(seat), token, acceptor });
+        doors.push(door);
         Ok(())
     }
 
-    /// Accepts no more. The listeners close as soon as their pollers let go of them.
-    pub(crate) fn remove_listeners(&self) {
-        // The lock is held throughout: who finds the list empty finds the listeners removed.
-        for Registered { seat, token, acceptor } in lock_std(&self.listeners).drain(..) {
-            let Some(seat) = seat.upgrade() else { continue };
-            if let Some(acceptor) = acceptor.upgrade() {
-                // It fails only where the listener was never registered.
-                let _ = seat.shared.poller.deregister(&acceptor.listener);
-            }
-            seat.shared.slots.remove(token);
+    /// Accepts no more: the listeners close, and their socket files are gone.
+    pub(super) fn remove_listeners(&self) {
+        // The lock is held throughout: who finds the list empty finds the listeners removed. What
+        // drops a user's service comes behind it.
+        let mut doors = lock_std(&self.doors);
+        let all: Vec<Stand> = doors.drain(..).flat_map(|door| door.stands).collect();
+        for stand in &all {
+            stand.leave();
+            stand.acceptor.listener.remove_file();
         }
+        drop(doors);
     }
 
-    /// DRIVING: takes a batch of what `acceptor` has; `token` is looked at again if there is more.
+    /// Gives every listener a poller among `members`: each poller one of a listener's sockets, where
+    /// it has one per poller, and no listener to a poller that goes.
+    pub(super) fn spread(
+        &self,
+        doors: &mut [Door],
+        members: &[Arc<Member<Link>>],
+    ) -> io::Result<()> {
+        doors.iter_mut().try_for_each(|door| self.spread_one(door, members))
+    }
+
+    fn spread_one(&self, door: &mut Door, members: &[Arc<Member<Link>>]) -> io::Result<()> {
+        let seats: Vec<_> = members.iter().filter_map(|member| seat_of(member)).collect();
+        if door.stands[0].acceptor.listener.is_per_poller() {
+            while door.stands.len() < seats.len() {
+                let sibling = Arc::new(door.stands[0].acceptor.sibling()?);
+                let seat = Arc::clone(&seats[door.stands.len()]);
+                door.stands.push(Stand::new(seat, sibling)?);
+            }
+            // A socket too many is not closed, which would reset what waits in its queue: another
+            // poller takes it, and a new one may have it later.
+            for (n, stand) in door.stands.iter_mut().enumerate() {
+                stand.move_to(Arc::clone(&seats[n % seats.len()]))?;
+            }
+            return Ok(());
+        }
+        for (n, stand) in door.stands.iter_mut().enumerate() {
+            if !seats.iter().any(|seat| Arc::ptr_eq(seat, &stand.seat)) {
+                stand.move_to(Arc::clone(&seats[n % seats.len()]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// DRIVING: takes what waits at a listener, a batch at a time.
     pub(super) fn accept(
         &self,
         seat: &Arc<Seat<Self>>,
@@ -75,29 +185,32 @@ impl Net {
         token: Token,
         acceptor: &Acceptor,
     ) {
+        let Some(sched) = self.sched.get().and_then(Weak::upgrade) else { return };
         for _ in 0..self.options.accept_batch {
-            match acceptor.accept() {
+            match acceptor.listener.accept() {
                 Ok(Some((fd, peer))) => {
-                    let Some(sched) = self.sched.get().and_then(Weak::upgrade) else { return };
+                    acceptor.failures.none();
                     if !self.join() {
+                        self.accepting.refused.count();
                         continue;
                     }
-                    let home = self.next_seat(&sched);
-                    match acceptor.admit(fd, peer, &sched, Arc::clone(&home)) {
-                        Ok(inner) if Arc::ptr_eq(&home, seat) => core.ready.push_back(inner),
-                        Ok(inner) => home.send(self, Command::Run(inner)),
+                    self.accepting.accepted.count();
+                    match self.admit(&sched, seat, acceptor, (fd, peer)) {
+                        Ok(inner) if inner.lives_at(seat) => core.ready.push_back(inner),
+                        Ok(inner) => inner.command(Command::Run(Arc::clone(&inner))),
                         Err(_) => self.left(),
                     }
                 }
                 Ok(None) => return,
-                Err(error) => match sys::accept_failure(&error) {
-                    AcceptFailure::Connection => {}
-                    _ => {
+                Err(error) => {
+                    *lock(&self.accepting.errno) = error.raw_os_error();
+                    if sys::accept_failure(&error) != AcceptFailure::Connection {
                         // Nothing can be accepted for now, and the edge is used up.
-                        core.look_at(after(stamp(), ACCEPT_REST), token);
+                        self.accepting.rests.count();
+                        core.look_at(after(stamp(), acceptor.failures.another()), token);
                         return;
                     }
-                },
+                }
             }
         }
         core.again.push(token);

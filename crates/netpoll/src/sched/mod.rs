@@ -93,8 +93,8 @@ pub trait Host: Send + Sync + Sized + 'static {
         core: &mut Self::Core,
         commands: &mut Vec<Self::Command>,
     );
-    /// DRIVING: nothing is left to do, and the scheduler is ending: may this role end?
-    fn finished(&self, core: &Self::Core) -> bool;
+    /// DRIVING: nothing is left to do. May this role end, if it is to?
+    fn finished(&self, seat: &Arc<Seat<Self>>, core: &Self::Core) -> bool;
     /// DRIVING: must polling not block, because something stopped at a budget?
     fn has_leftovers(&self, core: &Self::Core) -> bool;
     /// ASLEEP: waits in the kernel for events, or only looks.
@@ -143,6 +143,8 @@ pub struct Seat<H: Host> {
     /// Set by who filled the inbox; cleared before the inbox is read.
     called: AtomicBool,
     inbox: Mutex<Vec<H::Command>>,
+    /// Its role may end before the others'.
+    retiring: AtomicBool,
     /// What the host keeps of this poller for any thread.
     pub shared: H::Shared,
 }
@@ -165,6 +167,7 @@ impl<H: Host> Seat<H> {
             core: UnsafeCell::new(core),
             called: AtomicBool::new(false),
             inbox: Mutex::new(Vec::new()),
+            retiring: AtomicBool::new(false),
             shared,
         }
     }
@@ -190,12 +193,23 @@ impl<H: Host> Seat<H> {
 
     /// Makes whoever drives look at its inbox, and at whether the scheduler is ending.
     pub fn call(&self, host: &H) {
-        // ORDERING: release, for the swap in `answer`; `wants_wake` fences between this store and
-        // its look at the role (R5).
-        self.called.store(true, Release);
+        // ORDERING: release, for the swap in `answer`; `wants_wake` fences between this and its look
+        // at the role (R5). A read-modify-write, so that who answers the last of several callers
+        // sees what all of them did before.
+        if cfg!(netpoll_mutant = "call_by_store") {
+            self.called.store(true, Release);
+        } else {
+            self.called.swap(true, AcqRel);
+        }
         if self.role.wants_wake() {
             host.wake(self);
         }
+    }
+
+    /// Whether [`Scheduler::retire`] was called for it.
+    pub fn is_retiring(&self) -> bool {
+        // ORDERING: pairs with the store in `retire`.
+        self.retiring.load(Acquire)
     }
 
     /// Was anything left? Clears the flag, so that it is cleared before the inbox is read.
@@ -294,16 +308,6 @@ impl<H: Host> Scheduler<H> {
         lock(&self.seats).iter().for_each(f);
     }
 
-    /// One of the pollers: the `n`th, counting around.
-    ///
-    /// # Panics
-    ///
-    /// If there is none.
-    pub fn seat(&self, n: usize) -> Arc<Seat<H>> {
-        let seats = lock(&self.seats);
-        Arc::clone(&seats[n % seats.len()])
-    }
-
     /// Lets every role end as soon as its host finds it finished.
     pub fn end(&self) {
         // ORDERING: release, for `is_ending`; drivers look after `call` has woken them.
@@ -312,6 +316,16 @@ impl<H: Host> Scheduler<H> {
             seat.call(&self.host);
         }
         self.dog.rouse();
+    }
+
+    /// Lets the role of one poller end as soon as its host finds it finished, whatever the others
+    /// do. The host gives it nothing new.
+    pub fn retire(&self, seat: &Seat<H>) {
+        // ORDERING: release, for `is_retiring`; the driver looks after `call` has woken it.
+        seat.retiring.store(true, Release);
+        if !cfg!(netpoll_mutant = "retire_without_call") {
+            seat.call(&self.host);
+        }
     }
 
     /// Whether [`Scheduler::end`] was called.
@@ -375,16 +389,19 @@ impl<H: Host> Scheduler<H> {
             // SAFETY: `hold` says that this thread drives (R2); no other reference to the core is
             // alive, since `with_core` lends it only for the length of a call.
             let core = unsafe { &mut *core };
-            (self.host.finished(core), self.host.has_leftovers(core))
+            (self.host.finished(&seat, core), self.host.has_leftovers(core))
         });
         // ORDERING: pairs with the release in `call`: whoever called since is answered first.
-        if finished && self.is_ending() && !seat.called.load(Acquire) {
+        if finished && (self.is_ending() || seat.is_retiring()) && !seat.called.load(Acquire) {
             // SAFETY: as above.
             seat.core.with_mut(|core| self.host.ending(&seat, unsafe { &mut *core }));
             seat.role.end(hold);
             // ORDERING: see `Seat::send`.
             fence(SeqCst);
             seat.clear_out(&self.host);
+            if seat.is_retiring() {
+                lock(&self.seats).retain(|other| !Arc::ptr_eq(other, &seat));
+            }
             if self.live.fetch_sub(1, AcqRel) == 1 {
                 self.dog.rouse();
                 self.host.ended();

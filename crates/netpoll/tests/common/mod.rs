@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub)] // Each test uses its part of it.
 
+pub mod process;
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},

@@ -361,7 +361,7 @@ impl Host for Sim {
         }
     }
 
-    fn finished(&self, core: &Core) -> bool {
+    fn finished(&self, _: &Arc<Seat<Self>>, core: &Core) -> bool {
         core.ready.is_empty()
     }
 
@@ -451,7 +451,7 @@ impl Host for Sim {
             .with_core_of(|seat| seat.shared == home, |core| core.ready.push_back(work.clone()))
             .is_some();
         if !here {
-            at.sched.seat(home).send(self, Command::Run(work));
+            at.sched.seats()[home].send(self, Command::Run(work));
         }
     }
 
@@ -616,7 +616,7 @@ pub fn check(case: Case, peer: fn(&Sim), wanted: &'static [(usize, usize)]) {
         match case.dog {
             Dog::No => {}
             Dog::Once => threads.push(thread::spawn(move || {
-                let seat = watched.seat(0);
+                let seat = Arc::clone(&watched.seats()[0]);
                 let look = seat.role.look();
                 if seat.role.seize(look) {
                     watched.host.offer(&watched, seat);

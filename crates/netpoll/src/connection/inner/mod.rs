@@ -20,7 +20,7 @@ use std::{
 };
 
 use linkbuffer::{Error, Result};
-use poller::{Interest, Token, sys};
+use poller::{Interest, Lease, Token, sys};
 
 use self::clocks::Clocks;
 use super::{
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     config::Options,
     contain::contained,
-    net_host::{Command, Entry, Net},
+    net_host::{Berth, Command, Entry, Link, Net},
     sched::{Scheduler, Seat, flow::Flow, full::Full, slot::Slot, turn::Turn},
     service::BoxError,
     sync::{
@@ -65,6 +65,21 @@ pub(crate) struct Home {
 /// What runs beside the session when the peer goes away.
 type Disconnect = Arc<dyn Fn(&Handle) + Send + Sync>;
 
+/// Where a connection lives.
+struct Place {
+    home: Home,
+    /// Its slot in the table there, once it has one.
+    token: Option<Token>,
+    /// Until it has left that table. It keeps the poller's role from ending.
+    lease: Option<Lease<Link>>,
+}
+
+impl Place {
+    fn new(Berth { home, lease }: Berth) -> Self {
+        Self { home, token: None, lease: Some(lease) }
+    }
+}
+
 struct Input {
     buf: linkbuffer::WriteHalf,
     /// Room for the next read.
@@ -90,8 +105,7 @@ pub(crate) struct Inner {
     is_tcp: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: Arc<Options>,
-    /// Where it lives, and whether it has a slot in the table there.
-    home: Mutex<(Home, Option<Token>)>,
+    home: Mutex<Place>,
     /// That slot, as a raw token.
     token: AtomicU64,
     /// Where its home's seat is, to be compared with only.
@@ -149,7 +163,7 @@ impl Inner {
         is_tcp: bool,
         shared: Arc<Shared>,
         options: Arc<Options>,
-        home: Home,
+        berth: Berth,
     ) -> (Arc<Self>, linkbuffer::ReadHalf, linkbuffer::WriteHalf) {
         let (reader, input) = linkbuffer::LinkBuffer::new().into_split();
         let (output, writer) = linkbuffer::LinkBuffer::new().into_split();
@@ -157,8 +171,8 @@ impl Inner {
             fd,
             is_tcp,
             shared,
-            seat: AtomicPtr::new(Arc::as_ptr(&home.seat).cast_mut()),
-            home: Mutex::new((home, None)),
+            seat: AtomicPtr::new(Arc::as_ptr(&berth.home.seat).cast_mut()),
+            home: Mutex::new(Place::new(berth)),
             token: AtomicU64::new(u64::MAX),
             polled: AtomicBool::new(false),
             served: AtomicBool::new(false),
@@ -198,14 +212,14 @@ impl Inner {
     // ---- where it lives --------------------------------------------------------------------
 
     pub(crate) fn home(&self) -> Home {
-        lock(&self.home).0.clone()
+        lock(&self.home).home.clone()
     }
 
     /// Moves to another poller. The caller has taken it out of the table of the old one.
-    pub(crate) fn move_to(&self, home: Home) {
+    pub(crate) fn move_to(&self, berth: Berth) {
         // ORDERING: an address to compare with; the turn or the command that follows publishes.
-        self.seat.store(Arc::as_ptr(&home.seat).cast_mut(), Relaxed);
-        *lock(&self.home) = (home, None);
+        self.seat.store(Arc::as_ptr(&berth.home.seat).cast_mut(), Relaxed);
+        *lock(&self.home) = Place::new(berth);
         self.shared.life.stop_draining();
         self.set_armed(NEVER);
         self.stir();
@@ -228,21 +242,22 @@ impl Inner {
     }
 
     pub(crate) fn enter_table_as(&self, entry: Entry) -> Result<()> {
-        let mut home = lock(&self.home);
-        let slots = &home.0.seat.shared.slots;
+        let mut place = lock(&self.home);
+        let slots = &place.home.seat.shared.slots;
         let token = slots.insert(entry).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         // ORDERING: only compared and handed to the kernel.
         self.token.store(token.raw(), Relaxed);
-        home.1 = Some(token);
+        place.token = Some(token);
         Ok(())
     }
 
     /// Leaves the table of its home: late events are dropped.
     pub(crate) fn leave_table(&self) {
-        let mut home = lock(&self.home);
+        let mut place = lock(&self.home);
         // Once: whoever closes it may meet whoever moves it to another table.
-        if let Some(token) = home.1.take() {
-            home.0.seat.shared.slots.remove(token);
+        if let Some(token) = place.token.take() {
+            place.home.seat.shared.slots.remove(token);
+            place.lease = None;
         }
     }
 
