@@ -67,6 +67,27 @@ impl Server {
         stream
     }
 
+    /// Waits until the server has read all that was sent to it over `stream`. What is whole by then
+    /// is handled, also if the server is told to end.
+    fn has_read(&self, stream: &TcpStream) {
+        let server: SocketAddr = self.addr.parse().expect("an address");
+        let ends = [server.port(), stream.local_addr().expect("an address").port()];
+        let ends = ends.map(|port| format!(":{port:04X}"));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+            let line = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let mut line = line.filter(|words| {
+                words.len() > 4 && words[1].ends_with(&ends[0]) && words[2].ends_with(&ends[1])
+            });
+            if line.next().is_some_and(|words| words[4].ends_with(":00000000")) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the server does not read");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn signal(&self, signal: i32) {
         let pid = self.child.id().to_string();
         let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
@@ -197,6 +218,7 @@ fn a_unix_socket() {
     drop(stream);
     assert_eq!(ask(&server, &["--requests", "2000", "--size", "10000"]), 2000);
     server.stop();
+    assert!(!path.exists(), "a graceful end removes the socket's file");
 }
 
 #[test]
@@ -240,7 +262,7 @@ fn a_signal_lets_running_requests_finish() {
         for stream in &mut streams {
             stream.write_all(&sent).expect("the server takes it");
         }
-        thread::sleep(Duration::from_millis(100));
+        streams.iter().for_each(|stream| server.has_read(stream));
         server.signal(signal);
         for stream in &mut streams {
             let mut reply = Vec::new();
@@ -274,7 +296,7 @@ fn handlers_that_do_not_end_do_not_keep_the_server() {
     let server = Server::start(&["--addr", "127.0.0.1:0", "--block-us", "20000000"]);
     let mut stream = server.connect();
     stream.write_all(&frame(b"stuck")).expect("the server takes it");
-    thread::sleep(Duration::from_millis(100));
+    server.has_read(&stream);
     server.signal(SIGTERM);
     let (success, stderr, elapsed) = server.end();
     assert!(success, "stderr: {stderr:?}");
