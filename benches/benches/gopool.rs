@@ -255,6 +255,7 @@ fn field() -> Vec<Entry> {
 fn paired() {
     const ROUNDS: usize = 20;
     let field = field();
+    let mut rows: Vec<String> = field.iter().map(|Entry(name, _)| format!("| {name} |")).collect();
     for question in Question::ALL {
         let mut times = vec![Vec::new(); field.len()];
         for round in 0..=ROUNDS {
@@ -267,21 +268,31 @@ fn paired() {
                 }
             }
         }
-        println!("{}: median of {ROUNDS} rounds, and as a ratio of gopool's", question.name());
-        for (Entry(name, _), own) in field.iter().zip(&times) {
+        for (at, own) in times.iter().enumerate() {
             let mut ratios: Vec<_> = own.iter().zip(&times[0]).map(|(a, b)| a / b).collect();
             let mut own = own.clone();
             own.sort_by(f64::total_cmp);
             ratios.sort_by(f64::total_cmp);
             let middle = |v: &[f64]| (v[ROUNDS / 2 - 1] + v[ROUNDS / 2]) / 2.0;
             // Order statistics 6 and 15 of 20: 95.9 % of the time, the median is between them.
-            let (low, high) = (ratios[5], ratios[14]);
-            println!(
-                "  {name:<22} {:>10.1} ns   {:.2} ({low:.2} to {high:.2})",
-                middle(&own) * 1e9,
-                middle(&ratios),
-            );
+            let (ratio, low, high) = (middle(&ratios), ratios[5], ratios[14]);
+            rows[at] += &match at {
+                0 => format!(" {} |", time(middle(&own))),
+                _ => format!(" {}, {ratio:.2} ({low:.2} to {high:.2}) |", time(middle(&own))),
+            };
         }
+    }
+    println!("Medians of {ROUNDS} rounds, and as ratios to gopool's in the same round:\n");
+    println!("| | `go`, one producer | burst of 10,000 | wake-up |\n|---|---:|---:|---:|");
+    rows.iter().for_each(|row| println!("{row}"));
+}
+
+/// Seconds as a person would write them.
+fn time(seconds: f64) -> String {
+    match seconds * 1e9 {
+        nanos if nanos < 1e3 => format!("{nanos:.0} ns"),
+        nanos if nanos < 1e5 => format!("{:.1} µs", nanos / 1e3),
+        nanos => format!("{:.0} µs", nanos / 1e3),
     }
 }
 

@@ -247,7 +247,7 @@ mod peers {
     }
 
     pub(crate) fn ring(name: &str, size: usize, c: &mut Criterion) {
-        let mut group = c.benchmark_group("threads");
+        let mut group = c.benchmark_group("linkbuffer/threads");
         group.throughput(Throughput::Bytes(size as u64)).sample_size(20);
         group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
         group.bench_function(BenchmarkId::new(name, size), |b| {
@@ -324,7 +324,7 @@ mod peers {
 }
 
 fn frames<F: Frames>(c: &mut Criterion, group: &str, size: usize, count: usize) {
-    let mut group = c.benchmark_group(group);
+    let mut group = c.benchmark_group(format!("linkbuffer/{group}"));
     group.throughput(Throughput::Bytes(((size + 4) * count) as u64));
     group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
     let mut buf = F::default();
@@ -376,7 +376,7 @@ unsafe fn touch(to: *mut u8) {
 }
 
 fn proxy(c: &mut Criterion) {
-    let mut group = c.benchmark_group("proxy");
+    let mut group = c.benchmark_group("linkbuffer/proxy");
     group.throughput(Throughput::Bytes(PROXIED as u64));
     group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
     // Released before it is appended, a block goes over as it is; appended first, it is shared for a while.
@@ -440,7 +440,7 @@ fn proxy(c: &mut Criterion) {
 
 fn scattered(c: &mut Criterion) {
     const SIZE: usize = 1 << 20;
-    let mut group = c.benchmark_group("scattered");
+    let mut group = c.benchmark_group("linkbuffer/scattered");
     group.throughput(Throughput::Bytes(SIZE as u64));
     group.measurement_time(Duration::from_secs(3)).sample_size(50);
     // The message is there once, and shared; what is timed is joining its blocks.
@@ -546,7 +546,7 @@ fn ours_between(size: usize, count: u64) -> Duration {
 
 fn threads(c: &mut Criterion) {
     for size in [64, 1 << 10, 16 << 10] {
-        let mut group = c.benchmark_group("threads");
+        let mut group = c.benchmark_group("linkbuffer/threads");
         group.throughput(Throughput::Bytes(size as u64)).sample_size(20);
         group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
         group.bench_function(BenchmarkId::new("linkbuffer", size), |b| {

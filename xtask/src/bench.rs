@@ -1,22 +1,28 @@
-//! `cargo xtask bench`: hands over to the harness, runs the criterion suites, or compares two commits.
+//! `cargo xtask bench`: hands over to the harness, runs the criterion suites, compares two commits, or
+//! makes the report that the repository keeps.
 //!
 //! The harness is a package of its own (`benches/harness`), so that what it needs is built only here.
 
 mod check;
+mod markers;
 mod micro;
+mod publish;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::cargo;
 
-/// `--micro` and `--check BASE` are ours; everything else is the harness's.
+/// `--micro`, `--check BASE` and `--publish` are ours; everything else is the harness's.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut rest = args.to_vec();
     let micro = take(&mut rest, "--micro");
-    match (take_value(&mut rest, "--check")?, micro) {
-        (Some(base), _) => check::run(&base, micro, rest),
-        (None, true) => micro::run(&rest),
-        (None, false) => harness(&rest),
+    let publish = take(&mut rest, "--publish");
+    match (take_value(&mut rest, "--check")?, micro, publish) {
+        (Some(base), _, false) => check::run(&base, micro, rest),
+        (None, true, false) => micro::run(&rest),
+        (None, false, true) => publish::run(&rest),
+        (None, false, false) => harness(&rest),
+        _ => bail!("--publish stands alone"),
     }
 }
 

@@ -7,7 +7,8 @@ use clap::{Parser, ValueEnum};
 /// What xtask does with these itself.
 const OTHERS: &str = "\
 Instead of servers:
-  --micro         Run the criterion suites and write their tables into the READMEs
+  --micro         Run the criterion suites (or those named) and write their tables into the READMEs
+  --publish       Measure everything into docs/bench, and put the summary into the README
   --check <BASE>  Compare our server at the commit BASE with what is here, and fail if it got worse;
                   with --micro the criterion suites too";
 
