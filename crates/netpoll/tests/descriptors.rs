@@ -3,10 +3,9 @@
 mod common;
 
 use std::{
-    env, fs,
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    process,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -15,31 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{connect, eventually, ping, serve, stress};
-use netpoll::{Callbacks, EventLoop, LengthPrefixed, Reader, Writer, WriterExt, service_fn};
-
-const CHILD: &str = "NETPOLL_TEST_CHILD";
-
-/// Whether this is the child; if not, runs it.
-fn in_child(test: &str) -> bool {
-    if env::var(CHILD).is_ok_and(|name| name == test) {
-        return true;
-    }
-    let mut child = process::Command::new(env::current_exe().unwrap());
-    let status =
-        child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test).status();
-    let status = status.unwrap();
-    assert!(status.success(), "{test}: {status}");
-    false
-}
-
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
-}
+use common::{
+    connect, eventually, ping,
+    process::{self, Other, argument, cpu_time, descriptors, in_child, memory, say, threads},
+    serve, stress,
+};
+use netpoll::{
+    Callbacks, EventLoop, LengthPrefixed, Listener, Reader, Writer, WriterExt, service_fn,
+};
 
 fn echo() -> Callbacks<()> {
     service_fn(|conn| {
@@ -57,22 +39,26 @@ fn connections_that_come_and_go_leave_nothing() {
     }
     for (name, runner) in common::runners() {
         let (event_loop, addr) = serve(EventLoop::builder().pollers(2).runner(runner), echo());
-        ping(&mut connect(addr), b"warm");
-        eventually("none", || event_loop.connections() == 0);
+        let visit = |many: usize, kind: &str| {
+            let arguments =
+                [("addr", addr.to_string()), ("many", many.to_string()), ("kind", kind.into())];
+            let mut clients = Other::start("clients_that_come_and_go", &arguments);
+            assert_eq!(clients.next(), "done");
+            clients.end();
+            eventually("their end", || event_loop.connections() == 0);
+        };
+        // What is kept for reuse is there after the first.
+        visit(300, "mixed");
         thread::sleep(Duration::from_millis(20));
-        let (fds, tasks) = (descriptors(), threads());
-        for i in 0..stress(50_000) {
-            let mut client = connect(addr);
-            match i % 4 {
-                0 => {}
-                1 => common::reset_on_drop(&client),
-                2 => ping(&mut client, b"hello"),
-                _ => client.write_all(b"\0\0").unwrap(),
-            }
+        let (fds, tasks, kib) = (descriptors(), threads(), memory());
+        for kind in ["closing", "mixed", "resetting"] {
+            visit(stress(50_000), kind);
+            eventually(name, || descriptors() <= fds);
+            // A pool may have grown to its handlers.
+            assert!(threads() <= tasks + 64, "{name}: {} threads, {tasks} before", threads());
+            let more = memory().saturating_sub(kib);
+            assert!(more < 12 << 10, "{name}, {kind}: {more} KiB more than before");
         }
-        eventually(name, || event_loop.connections() == 0 && descriptors() <= fds);
-        // A pool may have grown to its handlers.
-        assert!(threads() <= tasks + 64, "{name}: {} threads, {tasks} before", threads());
         let dialer = event_loop.dialer();
         for _ in 0..stress(10_000) {
             drop(dialer.dial(addr).unwrap());
@@ -88,6 +74,60 @@ fn connections_that_come_and_go_leave_nothing() {
     }
 }
 
+/// Connections that are reset while they wait to be accepted.
+#[test]
+fn resets_before_they_are_accepted() {
+    if !in_child("resets_before_they_are_accepted") {
+        return;
+    }
+    // The one thread that accepts is held in a handler while they come.
+    let (held, go_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (inside, until) = (Arc::clone(&held), Arc::clone(&go_on));
+    let service = service_fn(move |conn| {
+        conn.skip(conn.len())?;
+        let round = inside.fetch_add(1, SeqCst);
+        eventually("going on", || until.load(SeqCst) > round);
+        Ok(())
+    });
+    let builder = EventLoop::builder().pollers(1).runner(netpoll::Runner::Inline);
+    let (event_loop, addr) = serve(builder, service);
+    let fds = descriptors();
+    let at_once = 500;
+    for round in 0..stress(50_000 / at_once * 100).div_ceil(100) {
+        let mut holding = connect(addr);
+        holding.write_all(b"x").unwrap();
+        eventually("the handler", || held.load(SeqCst) > round);
+        for _ in 0..at_once {
+            common::reset_on_drop(&connect(addr));
+        }
+        go_on.fetch_add(1, SeqCst);
+        drop(holding);
+        eventually("all of them, accepted", || {
+            event_loop.stats().accepted == ((round + 1) * (at_once + 1)) as u64
+        });
+        eventually("their end", || event_loop.connections() == 0 && descriptors() <= fds);
+    }
+}
+
+/// Comes and goes in various ways.
+#[test]
+#[ignore = "run by others, as: cargo test -p netpoll --test descriptors connections_that_come_and_go"]
+fn clients_that_come_and_go() {
+    let Some(addr) = argument("addr") else { return };
+    let addr: SocketAddr = addr.parse().unwrap();
+    let kind = argument("kind").unwrap();
+    for i in 0..argument("many").unwrap().parse().unwrap() {
+        let mut client = connect(addr);
+        match (kind.as_str(), i % 4) {
+            ("closing", _) | ("mixed", 0) => {}
+            ("resetting", _) | ("mixed", 1) => common::reset_on_drop(&client),
+            (_, 2) => ping(&mut client, b"hello"),
+            _ => client.write_all(b"\0\0").unwrap(),
+        }
+    }
+    say("done");
+}
+
 #[test]
 fn out_of_descriptors() {
     if !in_child("out_of_descriptors") {
@@ -97,25 +137,21 @@ fn out_of_descriptors() {
     ping(&mut connect(addr), b"warm");
     eventually("none", || event_loop.connections() == 0);
     for ends in [false, true] {
-        // Clients in a process of their own, so that the limit is the server's.
-        let mut clients = process::Command::new(env::current_exe().unwrap())
-            .args(["--exact", "clients", "--ignored", "--nocapture"])
-            .env("NETPOLL_TEST_ADDR", addr.to_string())
-            .env("NETPOLL_TEST_ENDS", if ends { "1" } else { "0" })
-            .stdin(process::Stdio::piped())
-            .stdout(process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = clients.stdout.take().unwrap();
-        set_limit(descriptors() as u64 + 20);
-        drop(clients.stdin.take());
-        eventually("the limit", || event_loop.connections() >= 15);
-        thread::sleep(Duration::from_millis(100));
-        assert!(event_loop.connections() < 60);
+        let ending = if ends { "1" } else { "0" };
+        let arguments = [("addr", addr.to_string()), ("ends", ending.to_owned())];
+        let mut clients = Other::start("clients_without_room", &arguments);
+        assert_eq!(clients.next(), "ready");
+        set_limit(64);
+        clients.tell("go");
+        let rests = event_loop.stats().accept_rests;
+        eventually("the limit", || event_loop.stats().accept_rests > rests + 5);
+        assert!((15..64).contains(&event_loop.connections()));
+        let error = event_loop.last_accept_error().expect("a reason");
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
         // Accepting rests.
-        let (before, start) = (process_time(), Instant::now());
+        let (before, start) = (cpu_time(), Instant::now());
         thread::sleep(Duration::from_millis(400));
-        let share = (process_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
+        let share = (cpu_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
         assert!(share < 0.05, "{:.1} % of CPU while nothing can be accepted", share * 100.0);
         if ends {
             // The end does not wait for room.
@@ -123,36 +159,116 @@ fn out_of_descriptors() {
         }
         // And goes on when there is room.
         set_limit(1024);
-        let mut all = String::new();
-        said.read_to_string(&mut all).unwrap();
-        assert!(all.contains(if ends { "60 were ended" } else { "60 were answered" }), "{all}");
-        assert!(clients.wait().unwrap().success());
+        assert_eq!(clients.next(), if ends { "200 were ended" } else { "200 were answered" });
+        clients.end();
         eventually("none", || event_loop.connections() == 0);
     }
 }
 
-/// The clients of `out_of_descriptors`.
 #[test]
-#[ignore = "run by out_of_descriptors, as: cargo test -p netpoll --test descriptors out_of_descriptors"]
-fn clients() {
-    let Ok(addr) = env::var("NETPOLL_TEST_ADDR") else { return };
+#[ignore = "run by others, as: cargo test -p netpoll --test descriptors out_of_descriptors"]
+fn clients_without_room() {
+    let Some(addr) = argument("addr") else { return };
     let addr: SocketAddr = addr.parse().unwrap();
-    // Until the server is ready.
-    let _ = std::io::stdin().read(&mut [0]);
-    let mut streams: Vec<TcpStream> = (0..60).map(|_| connect(addr)).collect();
-    if env::var("NETPOLL_TEST_ENDS").is_ok_and(|ends| ends == "1") {
+    say("ready");
+    process::hear();
+    let mut streams: Vec<TcpStream> = (0..200).map(|_| connect(addr)).collect();
+    if argument("ends").is_some_and(|ends| ends == "1") {
         for stream in &mut streams {
             let end = stream.read(&mut [0]);
             let reset = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionReset;
             assert!(matches!(&end, Ok(0)) || end.as_ref().is_err_and(reset), "{end:?}");
         }
-        println!("{} were ended", streams.len());
+        say(format_args!("{} were ended", streams.len()));
         return;
     }
     for stream in &mut streams {
         ping(stream, b"is there room?");
     }
-    println!("{} were answered", streams.len());
+    say(format_args!("{} were answered", streams.len()));
+}
+
+/// What other programs get of ours: nothing but the three.
+#[test]
+fn a_program_that_is_started_inherits_nothing() {
+    if !in_child("a_program_that_is_started_inherits_nothing") {
+        return;
+    }
+    // What this process got itself is none of our business.
+    for fd in 3..1024 {
+        // SAFETY: takes no pointers, and changes a flag at most.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    let path = tempfile::tempdir().unwrap();
+    let event_loop = EventLoop::builder().pollers(2).build().unwrap();
+    let unix = format!("unix:{}", path.path().join("here").display());
+    event_loop.listen(Listener::bind(unix.as_str()).unwrap(), echo()).unwrap();
+    let addr = common::serve_on(&event_loop, echo());
+    let stop = Arc::new(AtomicUsize::new(0));
+    let dialing: Vec<_> = (0..2)
+        .map(|_| {
+            let (stop, unix) = (Arc::clone(&stop), unix.clone());
+            let dialer = event_loop.dialer();
+            thread::spawn(move || {
+                while stop.load(SeqCst) == 0 {
+                    for conn in [dialer.dial(addr), dialer.dial(unix.as_str())] {
+                        let mut conn = conn.unwrap();
+                        conn.write_binary(&common::frame(b"hello")).unwrap();
+                        conn.flush().unwrap();
+                        assert_eq!(conn.next(9).unwrap().len(), 9);
+                    }
+                }
+            })
+        })
+        .collect();
+    for _ in 0..stress(2000) {
+        // Only looking at names, so that the shell itself opens nothing for it.
+        let script = "n=0; while [ $n -lt 200 ]; do \
+                      [ -e /proc/$$/fd/$n ] && echo $n; n=$((n+1)); done";
+        let said = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let names = String::from_utf8(said.stdout).unwrap();
+        let names: Vec<u32> = names.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(names, [0, 1, 2]);
+    }
+    stop.store(1, SeqCst);
+    dialing.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn descriptors_0_to_2_are_like_any_other() {
+    if !in_child("descriptors_0_to_2_are_like_any_other") {
+        return;
+    }
+    let is_open = |fd| {
+        // SAFETY: takes no pointers, and changes nothing.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+    };
+    for fd in 0..3 {
+        // SAFETY: nothing here uses them from now on.
+        unsafe { libc::close(fd) };
+    }
+    let (event_loop, addr) = serve(EventLoop::builder().pollers(1), echo());
+    let mut used = (0..3).all(is_open);
+    for _ in 0..10 {
+        ping(&mut connect(addr), b"over descriptor 0?");
+        let mut conn = event_loop.dialer().dial(addr).unwrap();
+        conn.write_binary(&common::frame(b"x")).unwrap();
+        conn.flush().unwrap();
+        used &= conn.next(5).unwrap() == common::frame(b"x");
+    }
+    event_loop.shutdown(common::PATIENCE).unwrap();
+    drop(event_loop);
+    let start = Instant::now();
+    while (0..3).any(is_open) && start.elapsed() < common::PATIENCE {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let all_closed = !(0..3).any(is_open);
+    // There is nobody to tell but by the status.
+    std::process::exit(i32::from(!used) + 2 * i32::from(!all_closed));
 }
 
 fn set_limit(soft: u64) {
@@ -163,14 +279,6 @@ fn set_limit(soft: u64) {
         limit.rlim_cur = soft;
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
     }
-}
-
-fn process_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec to a live one.
-    let done = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    assert_eq!(done, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! Good clients beside bad ones: what they notice. Compared with the same clients without them, in
+//! the same run, several times.
+
+mod common;
+
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{
+    connect, eventually, frame, ping,
+    process::{self, Other, argument, say},
+    serve,
+};
+use netpoll::{EventLoop, LengthPrefixed, Reader, WriterExt, service_fn};
+
+#[test]
+fn attackers_do_not_slow_good_clients_down() {
+    let bad = if common::stress(100) == 100 { 2000 } else { 200 };
+    let bad = process::as_many(bad);
+    let echo = service_fn(|conn| {
+        let (r, w) = conn.split();
+        w.write_bytes(r.slice(r.len())?)?;
+        Ok(w.flush().map(drop)?)
+    })
+    .framing(LengthPrefixed::u32_be());
+    let (event_loop, addr) = serve(EventLoop::builder().pollers(2), echo);
+    let arguments = |many: usize| [("addr", addr.to_string()), ("many", many.to_string())];
+    let mut good = Other::start("good_clients", &arguments(4));
+    let mut p99 = |what: &str| -> f64 {
+        good.tell(what);
+        good.next().parse().unwrap()
+    };
+    p99("warm");
+    // Whatever else this machine does in one of the rounds: where attackers hurt, they hurt in each.
+    let mut ratios = Vec::new();
+    for _ in 0..5 {
+        let alone = p99("alone");
+        let mut attackers = Other::start("attackers", &arguments(bad));
+        assert_eq!(attackers.next(), "there");
+        eventually("all of them", || event_loop.connections() >= bad);
+        let beside = p99("beside");
+        drop(attackers);
+        eventually("their end", || event_loop.connections() <= 4);
+        // Below a tenth of a millisecond it is the scheduler's noise.
+        ratios.push(beside / alone.max(100.0));
+        if ratios.iter().any(|&ratio| ratio <= 3.0) {
+            return;
+        }
+    }
+    panic!("p99 beside {bad} attackers, over p99 without: {ratios:.1?}");
+}
+
+/// Asks, as often as it is told to, and says the 99th percentile in microseconds.
+#[test]
+#[ignore = "run by others, as: cargo test -p netpoll --test timing_hostile attackers_do_not"]
+fn good_clients() {
+    let Some(addr) = argument("addr") else { return };
+    let addr: SocketAddr = addr.parse().unwrap();
+    let many: usize = argument("many").unwrap().parse().unwrap();
+    let mut clients: Vec<TcpStream> = (0..many).map(|_| connect(addr)).collect();
+    while !process::hear().is_empty() {
+        let mut took: Vec<Duration> = (0..2000)
+            .map(|i| {
+                let start = Instant::now();
+                ping(&mut clients[i % many], b"a small request");
+                start.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        say(took[took.len() * 99 / 100].as_micros());
+    }
+}
+
+/// A third of them is idle, a third has sent half a message, a third sends a byte now and then.
+#[test]
+#[ignore = "run by others, as: cargo test -p netpoll --test timing_hostile attackers_do_not"]
+fn attackers() {
+    let Some(addr) = argument("addr") else { return };
+    let addr: SocketAddr = addr.parse().unwrap();
+    let many = argument("many").unwrap().parse().unwrap();
+    process::as_many(many);
+    let mut clients: Vec<TcpStream> = (0..many).map(|_| connect(addr)).collect();
+    let message = frame(&[7; 4000]);
+    for client in clients.iter_mut().skip(1).step_by(3) {
+        client.write_all(&message[..2000]).unwrap();
+    }
+    say("there");
+    // Each of the slow ones sends 20 bytes a second.
+    for at in 0..message.len() - 1 {
+        for client in clients.iter_mut().skip(2).step_by(3) {
+            client.write_all(&message[at..=at]).unwrap();
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
