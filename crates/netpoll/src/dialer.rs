@@ -62,7 +62,8 @@ impl Dialer {
     ///
     /// [`Error::Io`] with a [`ConnectError`](crate::ConnectError), which tells every address that
     /// was tried and why it failed ([`Error::is_timeout`] where time ran out);
-    /// [`Error::Closed`] where the loop is gone; [`Error::WouldWait`] under
+    /// [`Error::Closed`] where the loop is gone, or is ended at once while this waits to connect
+    /// (looking up a name cannot be called off); [`Error::WouldWait`] under
     /// [`Runner::Inline`](crate::Runner::Inline).
     pub fn dial(&self, target: impl ToTarget) -> Result<Connection> {
         let sched = self.sched.upgrade().ok_or(Error::Closed)?;
@@ -71,7 +72,15 @@ impl Dialer {
         }
         current::before_wait()?;
         let deadline = self.timeout.and_then(|timeout| sys::now().checked_add(timeout));
-        let fd = net::connect(target, &self.options, deadline).map_err(io::Error::from)?;
+        let off = &sched.host.dials_off;
+        let connected = net::connect_unless(target, &self.options, deadline, Some(off));
+        let fd = connected.map_err(|error| match error.is_called_off() {
+            true => Error::Closed,
+            false => io::Error::from(error).into(),
+        })?;
+        if sched.is_ending() {
+            return Err(Error::Closed);
+        }
         let peer = sys::peer_addr(&fd).ok();
         watched(sched, fd, peer)
     }

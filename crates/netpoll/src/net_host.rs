@@ -15,7 +15,10 @@ use std::{
     sync::{Arc, Condvar, OnceLock, Weak},
 };
 
-use poller::{Batch, Events, Group, Member, Poller, Slots, Token, Waker, sys::ThreadClock};
+use poller::{
+    Batch, Events, Group, Member, Poller, Slots, Token, Waker,
+    sys::{EventFd, ThreadClock},
+};
 
 use self::listeners::{Accepting, Door};
 pub(crate) use self::{
@@ -143,6 +146,8 @@ pub(crate) struct Net {
     /// Whoever changes the pollers or the listeners holds this.
     doors: std::sync::Mutex<Vec<Door>>,
     pub(crate) accepting: Accepting,
+    /// Signalled when closing is forced: whoever dials gives up.
+    pub(crate) dials_off: EventFd,
 }
 
 impl Net {
@@ -167,6 +172,7 @@ impl Net {
             changed: Condvar::new(),
             doors: std::sync::Mutex::new(Vec::new()),
             accepting: Accepting::default(),
+            dials_off: EventFd::new().map_err(BuildError::Poller)?,
         })
     }
 

@@ -6,13 +6,16 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{TcpListener, UdpSocket},
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
 
 use common::{connect, eventually, ping, serve, stress};
-use netpoll::{Error, EventLoop, LengthPrefixed, Reader, ReaderExt, Writer, WriterExt, service_fn};
+use netpoll::{
+    Addr, Error, EventLoop, LengthPrefixed, Reader, ReaderExt, Writer, WriterExt, service_fn,
+};
+use poller::sys;
 
 #[test]
 fn adopted_sockets_are_connections() {
@@ -120,6 +123,7 @@ fn dials_with_hardly_any_time() {
         }
     }
     eventually("none is left", || event_loop.connections() == 0);
+    eventually("nothing is registered", || event_loop.pollers()[0].connections == 0);
 }
 
 #[test]
@@ -170,4 +174,97 @@ fn dialing_inside_a_handler_holds_up_nobody() {
         })
         .collect();
     clients.into_iter().for_each(|client| client.join().expect("a client failed"));
+}
+
+/// A listener whose queue is full: an address that answers nothing.
+fn black_hole() -> (TcpListener, Vec<std::os::fd::OwnedFd>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    sys::listen(&listener, 0).unwrap();
+    let addr = Addr::from(listener.local_addr().unwrap());
+    let waiting = (0..20).map(|_| {
+        let fd = sys::stream_socket(&addr).unwrap();
+        sys::connect(&fd, &addr).unwrap();
+        fd
+    });
+    let waiting = waiting.collect();
+    (listener, waiting)
+}
+
+#[test]
+fn a_loop_that_ends_at_once_calls_dials_off() {
+    let (hole, _waiting) = black_hole();
+    let silent = hole.local_addr().unwrap();
+    for _ in 0..5 {
+        let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+        let (send, results) = mpsc::channel();
+        let (inside, dialer) = (send.clone(), event_loop.dialer());
+        let inside = Mutex::new(inside);
+        let addr = common::serve_on(
+            &event_loop,
+            service_fn(move |conn| {
+                conn.skip(conn.len())?;
+                inside.lock().unwrap().send(dialer.dial(silent).map(drop)).unwrap();
+                Ok(())
+            }),
+        );
+        let mut client = connect(addr);
+        client.write_all(b"x").unwrap();
+        let dialer = event_loop.dialer();
+        let dialing = thread::spawn(move || send.send(dialer.dial(silent).map(drop)).unwrap());
+        // Before, after, or while they wait: it comes to the same.
+        thread::sleep(Duration::from_millis(10));
+        eventually("the handler", || event_loop.stats().handlers == 1);
+        event_loop.shutdown_now();
+        for _ in 0..2 {
+            let result = results.recv_timeout(common::PATIENCE).unwrap();
+            assert!(matches!(result, Err(Error::Closed)), "{result:?}");
+        }
+        dialing.join().unwrap();
+        event_loop.shutdown(common::PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_reached_is_told_with_its_address() {
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let dialer = event_loop.dialer().timeout(Some(common::PATIENCE));
+    // The kernel connects to nobody at an address of many.
+    let error = dialer.dial("224.0.0.1:7").unwrap_err();
+    assert!(error.to_string().contains("224.0.0.1:7"), "{error}");
+    assert_eq!(std::io::Error::from(error).kind(), ErrorKind::NetworkUnreachable);
+    // Injected: for this one thread, every attempt to connect fails so.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = listener.local_addr().unwrap();
+    let inside = dialer.clone();
+    let result = thread::spawn(move || {
+        fail_to_connect(libc::EHOSTUNREACH).then(|| inside.dial(there).unwrap_err())
+    });
+    let Some(error) = result.join().unwrap() else {
+        eprintln!("NOT TESTED: this system lets no error be injected");
+        return;
+    };
+    assert!(error.to_string().contains(&there.to_string()), "{error}");
+    assert_eq!(std::io::Error::from(error).kind(), ErrorKind::HostUnreachable);
+    // Others are not concerned, and nothing is left behind.
+    drop(dialer.dial(there).unwrap());
+    eventually("nothing", || event_loop.pollers()[0].connections == 0);
+}
+
+/// Has each `connect` of the calling thread fail from now on. Whether the system lets us.
+fn fail_to_connect(errno: i32) -> bool {
+    let step = |code: u32, jt, jf, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let fail = libc::SECCOMP_RET_ERRNO | errno as u32;
+    let mut filter = [
+        // The number of the system call stands first in what a filter sees.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_connect as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, fail),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel reads a program of that length; both live until it has.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    }
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use poller::Interest;
-use poller::sys::{self, ConnectStatus, PollFd};
+use poller::sys::{self, ConnectStatus, EventFd, PollFd};
 
 use super::addr::{Addr, ParseAddrError, Target, ToTarget};
 use super::options::SocketOptions;
@@ -94,6 +94,8 @@ enum Reason {
     TimedOut,
     AllFailed,
     Wait(io::Error),
+    /// Who dials is told to stop.
+    Called,
 }
 
 /// One address that was tried in vain; see [`ConnectError::attempts`].
@@ -136,6 +138,11 @@ impl ConnectError {
         &self.attempts
     }
 
+    /// Whether it was given up since nobody wants it any more.
+    pub(crate) fn is_called_off(&self) -> bool {
+        matches!(self.reason, Reason::Called)
+    }
+
     /// Whether time was over, for looking up the name or for connecting.
     pub fn is_timeout(&self) -> bool {
         self.kind() == io::ErrorKind::TimedOut
@@ -147,6 +154,7 @@ impl ConnectError {
             Reason::Target(_) => io::ErrorKind::InvalidInput,
             Reason::Lookup(error) | Reason::Wait(error) => error.kind(),
             Reason::NoAddress => io::ErrorKind::NotFound,
+            Reason::Called => io::ErrorKind::Interrupted,
             Reason::TimedOut => io::ErrorKind::TimedOut,
             Reason::AllFailed => {
                 let last = self.attempts.iter().rev().find_map(Attempt::error);
@@ -164,6 +172,7 @@ impl fmt::Display for ConnectError {
             Reason::Lookup(error) | Reason::Wait(error) => write!(f, ": {error}")?,
             Reason::NoAddress => f.write_str(": the name has no address")?,
             Reason::TimedOut => f.write_str(": timed out")?,
+            Reason::Called => f.write_str(": called off")?,
             Reason::AllFailed => {}
         }
         match &self.attempts[..] {
@@ -184,7 +193,7 @@ impl error::Error for ConnectError {
         match &self.reason {
             Reason::Target(error) => Some(error),
             Reason::Lookup(error) | Reason::Wait(error) => Some(error),
-            Reason::NoAddress | Reason::TimedOut => None,
+            Reason::NoAddress | Reason::TimedOut | Reason::Called => None,
             Reason::AllFailed => {
                 let last = self.attempts.iter().rev().find_map(Attempt::error);
                 last.map(|error| error as &(dyn error::Error + 'static))
@@ -213,12 +222,22 @@ pub fn connect(
     options: &ConnectOptions,
     deadline: Option<Instant>,
 ) -> Result<OwnedFd, ConnectError> {
+    connect_unless(target, options, deadline, None)
+}
+
+/// [`connect`], given up as soon as `off` is signalled; then `is_called_off` tells so.
+pub(crate) fn connect_unless(
+    target: impl ToTarget,
+    options: &ConnectOptions,
+    deadline: Option<Instant>,
+    off: Option<&EventFd>,
+) -> Result<OwnedFd, ConnectError> {
     let target = target.to_target().map_err(|error| ConnectError {
         target: error.text().to_owned(),
         reason: Reason::Target(error),
         attempts: Vec::new(),
     })?;
-    let mut dial = Dial::new(options);
+    let mut dial = Dial { off, ..Dial::new(options) };
     let result = dial.run(&target, deadline);
     result.map_err(|reason| dial.error(target.to_string(), reason))
 }
@@ -226,6 +245,8 @@ pub fn connect(
 /// One dial under way.
 struct Dial<'a> {
     options: &'a ConnectOptions,
+    /// Signalled when it is not wanted any more.
+    off: Option<&'a EventFd>,
     /// Addresses that are still to be tried.
     queue: VecDeque<Addr>,
     /// Attempts without an answer yet.
@@ -253,7 +274,7 @@ const LAST_PAUSE: Duration = Duration::from_millis(10);
 
 impl<'a> Dial<'a> {
     fn new(options: &'a ConnectOptions) -> Dial<'a> {
-        Dial { options, queue: VecDeque::new(), open: Vec::new(), failed: Vec::new() }
+        Dial { options, off: None, queue: VecDeque::new(), open: Vec::new(), failed: Vec::new() }
     }
 
     fn error(mut self, target: String, reason: Reason) -> ConnectError {
@@ -296,7 +317,7 @@ impl<'a> Dial<'a> {
             let wake_at = [deadline, start, self.next_ask()].into_iter().flatten().min();
             let timeout = wake_at.map(|at| at.saturating_duration_since(now));
             let failures = self.failed.len();
-            if let Some(fd) = self.wait(timeout).map_err(Reason::Wait)? {
+            if let Some(fd) = self.wait(timeout)? {
                 return Ok(fd);
             }
             if is_over(deadline) {
@@ -367,14 +388,19 @@ impl<'a> Dial<'a> {
 
     /// Waits for an answer to one of the attempts, and deals with all that came. The socket, if one
     /// is connected.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<OwnedFd>> {
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<OwnedFd>, Reason> {
         let open = self.open.iter();
         // A socket that did not start to connect would only report that: not asked about.
         let mut fds: Vec<_> = open
             .filter(|open| matches!(open.waits, Waits::Answer))
             .map(|open| PollFd::new(open.fd.as_fd(), Interest::WRITABLE))
             .collect();
-        sys::ppoll(&mut fds, timeout)?;
+        let asked = fds.len();
+        fds.extend(self.off.map(|off| PollFd::new(off.as_fd(), Interest::READABLE)));
+        sys::ppoll(&mut fds, timeout).map_err(Reason::Wait)?;
+        if fds[asked..].iter().any(PollFd::is_ready) {
+            return Err(Reason::Called);
+        }
         let answered: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
         let mut answered = answered.into_iter();
         let now = sys::now();
@@ -385,7 +411,7 @@ impl<'a> Dial<'a> {
             }
             match waits {
                 Waits::Answer if answered.next() == Some(true) => {
-                    connected = match sys::take_error(&fd)? {
+                    connected = match sys::take_error(&fd).map_err(Reason::Wait)? {
                         None => self.accept(fd, addr),
                         Some(error) => self.fail(addr, error),
                     };

@@ -10,6 +10,7 @@ mod options;
 mod resolve;
 
 pub use addr::{Addr, ParseAddrError, Target, ToTarget};
+pub(crate) use connect::connect_unless;
 pub use connect::{Attempt, ConnectError, ConnectOptions, connect};
 pub use listener::{AcceptFailure, Listener, ListenerOptions, accept_failure};
 pub use options::{Keepalive, SocketOptions};

@@ -94,6 +94,8 @@ impl Net {
             self.end();
         }
         if at_once {
+            // Writing to an eventfd has no reason to fail.
+            let _ = self.dials_off.signal();
             // Who serves need not wait for handlers that do not return.
             let _stopped = lock_std(&self.stopped);
             self.changed.notify_all();
