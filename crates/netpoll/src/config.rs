@@ -160,6 +160,21 @@ impl Options {
                 return Err(BuildError::Option { option, value: value.to_string(), reason });
             }
         }
+        if self.max_connections == Some(0) {
+            let reason = "at least 1, or none for no limit";
+            return Err(BuildError::Option {
+                option: "max_connections",
+                value: "Some(0)".to_owned(),
+                reason,
+            });
+        }
+        let timeouts = [("read_timeout", self.read_timeout), ("write_timeout", self.write_timeout)];
+        for (option, timeout) in timeouts {
+            if timeout == Some(Duration::ZERO) {
+                let reason = "more than no time, or none for no limit";
+                return Err(BuildError::Option { option, value: "Some(0ns)".to_owned(), reason });
+            }
+        }
         if self.name.is_empty() || self.name.contains('\0') {
             let value = format!("{:?}", self.name);
             let reason = "a thread's name is not empty and has no NUL";

@@ -479,6 +479,9 @@ fn options_are_checked_when_the_loop_is_built() {
         ("read_budget", EventLoop::builder().read_budget(0)),
         ("accept_batch", EventLoop::builder().accept_batch(0)),
         ("fair_share", EventLoop::builder().fair_share(0)),
+        ("max_connections", EventLoop::builder().max_connections(Some(0))),
+        ("read_timeout", EventLoop::builder().read_timeout(Some(Duration::ZERO))),
+        ("write_timeout", EventLoop::builder().write_timeout(Some(Duration::ZERO))),
         ("name", EventLoop::builder().name("")),
     ];
     for (name, builder) in cases {

@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, connect, eventually, frame, ping, read_frame, serve, serve_on, stress};
+use common::{
+    PATIENCE, connect, eventually, frame, ping,
+    process::{Other, argument, say},
+    read_frame, serve, serve_on, stress,
+};
 use netpoll::{
     Callbacks, Error, EventLoop, Handle, LengthPrefixed, Reader, ReaderExt, Service, Writer,
     WriterExt, service_fn,
@@ -44,19 +48,13 @@ fn under_load_every_request_is_answered_whole_or_not_at_all() {
         })
         .framing(LengthPrefixed::u32_be());
         let (event_loop, addr) = serve(EventLoop::builder().pollers(2).runner(runner), service);
-        let started = Arc::new(AtomicUsize::new(0));
-        let clients: Vec<_> = (0..32)
-            .map(|i| {
-                let started = Arc::clone(&started);
-                // Here, not in the thread: one that starts late would find nobody listening.
-                let client = connect(addr);
-                thread::spawn(move || client_until_refused(client, i, &started))
-            })
-            .collect();
-        eventually("load", || started.load(SeqCst) >= 32 * 20);
+        let mut clients = Other::start("clients_until_refused", &[("addr", addr.to_string())]);
+        assert_eq!(clients.next(), "connected");
+        eventually("load", || handled.load(SeqCst) >= 32 * 20);
         event_loop.shutdown(PATIENCE).unwrap();
         assert_eq!(event_loop.connections(), 0);
-        let answered: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        let answered: usize = clients.next().parse().unwrap();
+        clients.end();
         // Every request that a handler ran for was answered, whole, and no other was.
         assert_eq!(answered, handled.load(SeqCst), "{name}");
         // Nobody listens any more: the address is free.
@@ -64,13 +62,26 @@ fn under_load_every_request_is_answered_whole_or_not_at_all() {
     }
 }
 
+/// Many at once, each until its connection ends; says how many requests were answered.
+#[test]
+#[ignore = "run by others, as: cargo test -p netpoll --test shutdown under_load"]
+fn clients_until_refused() {
+    let Some(addr) = argument("addr") else { return };
+    let addr = addr.parse().unwrap();
+    // Here, not in the threads: one that starts late would find nobody listening.
+    let clients: Vec<_> = (0..32).map(|_| connect(addr)).collect();
+    say("connected");
+    let threads = clients.into_iter().enumerate();
+    let threads: Vec<_> =
+        threads.map(|(i, client)| thread::spawn(move || until_refused(client, i))).collect();
+    say(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>());
+}
+
 /// Sends requests until the connection ends; how many were answered. Each reply is whole.
-fn client_until_refused(mut client: TcpStream, seed: usize, started: &AtomicUsize) -> usize {
-    let body = common::pattern(300 + seed * 17, seed);
-    let request = frame(&body);
+fn until_refused(mut client: TcpStream, seed: usize) -> usize {
+    let request = frame(&common::pattern(300 + seed * 17, seed));
     let mut answered = 0;
     while client.write_all(&request).is_ok() {
-        started.fetch_add(1, SeqCst);
         let mut reply = vec![0; request.len()];
         let mut filled = 0;
         while filled < reply.len() {
@@ -131,7 +142,11 @@ fn a_stuck_handler_is_counted_until_it_returns() {
         let (event_loop, addr) = serve(EventLoop::builder().pollers(1).runner(runner), service);
         let server = event_loop.clone();
         let forced = netpoll::Listener::bind("127.0.0.1:0").unwrap();
+        let served = forced.local_addr().unwrap().as_inet().unwrap();
         let serving = thread::spawn(move || server.serve(forced, echo()));
+        // It serves before the loop is told to end.
+        ping(&mut connect(served), b"hello");
+        eventually("the end of that", || event_loop.connections() == 0);
         let mut client = connect(addr);
         client.write_all(b"x").unwrap();
         eventually("the handler", || inside.load(SeqCst) == 1);
