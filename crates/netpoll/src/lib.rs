@@ -18,6 +18,11 @@ mod sched;
 /// The scheduler, for the models in `tests/loom.rs`.
 #[cfg(netpoll_loom)]
 pub mod sched;
+/// Parts of connections, for the models in `tests/loom.rs`.
+#[cfg(netpoll_loom)]
+pub mod model {
+    pub use crate::connection::{ends, state::Life, wait::park_until};
+}
 mod service;
 mod sync;
 mod timers;
@@ -32,7 +37,7 @@ pub use poller::Balance;
 
 pub use crate::{
     config::{BuildError, Runner},
-    connection::{Connection, Handle, ReadHalf, WriteHalf},
+    connection::{Connection, ConnectionStats, Detached, Handle, ReadHalf, WriteHalf},
     current::block_in_place,
     dialer::Dialer,
     event_loop::{Builder, EventLoop, PollerStats, Stats, Unfinished},

@@ -13,6 +13,22 @@ pub(crate) use std::{
     thread,
 };
 
+#[cfg(netpoll_loom)]
+pub(crate) use loom::thread_local;
+#[cfg(not(netpoll_loom))]
+pub(crate) use std::thread_local;
+
+/// Parks for a while. Loom knows no time: there it only lets the others go on.
+pub(crate) fn park_timeout(timeout: std::time::Duration) {
+    #[cfg(not(netpoll_loom))]
+    thread::park_timeout(timeout);
+    #[cfg(netpoll_loom)]
+    {
+        let _ = timeout;
+        thread::yield_now();
+    }
+}
+
 /// Std's cell behind loom's interface.
 #[cfg(not(netpoll_loom))]
 pub(crate) mod cell {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use linkbuffer::{Error, Reader};
 use poller::Interest;
 
-use super::{Connection, inner::Inner};
+use super::{Connection, ends, inner::Inner};
 use crate::{
     contain::{contain, contained},
     framing::{Buffered, Frame},
@@ -104,9 +104,7 @@ impl<S: Service> Served<S> {
     fn look(&mut self, inner: &Arc<Inner>) -> Outcome {
         let Some(conn) = &self.conn else { return Outcome::Over };
         let reader = conn.read_half_ref().buffer();
-        // In this order: what is buffered when the end is seen is all there will be.
-        let ended = reader.is_ended();
-        let unread = reader.len();
+        let (ended, unread) = ends::what_is_there(reader);
         let frame = match unread {
             0 => Ok(Frame::Wait(1)),
             n if n == self.declined => {

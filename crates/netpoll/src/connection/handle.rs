@@ -9,7 +9,7 @@ use std::{
 
 use poller::sys::{self, Addr};
 
-use super::{inner::Inner, state::Life, wait};
+use super::{ends, inner::Inner, state::Life, wait};
 use crate::{
     config::Options,
     contain::contained,
@@ -155,6 +155,23 @@ impl Shared {
     }
 }
 
+/// A connection's figures at one moment. See [`Handle::stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionStats {
+    /// Bytes received from the peer so far.
+    pub bytes_received: u64,
+    /// Bytes that the kernel has accepted for sending so far.
+    pub bytes_sent: u64,
+    /// Bytes that were flushed and that the kernel has not accepted yet.
+    pub unsent: u64,
+    /// How many bytes may be unread now before reading pauses: more than the option says while
+    /// somebody waits for more.
+    pub input_limit: usize,
+    /// Whether the socket is left alone for now.
+    pub read_paused: bool,
+}
+
 /// A cheap, cloneable view of a connection that works from any thread, and goes on working after
 /// the connection is closed. It does not keep the descriptor open.
 ///
@@ -196,9 +213,10 @@ impl Handle {
     /// [`Error::Closed`](crate::Error::Closed); callbacks that run are left to finish; `on_close`
     /// and the close callbacks follow. Closing twice does nothing.
     pub fn close(&self) {
-        if self.shared.life.ask_to_close() {
-            if let Some(inner) = self.shared.inner() {
-                inner.wake_all();
+        let inner = self.shared.inner();
+        let wake = || inner.iter().for_each(|inner| inner.wake_all());
+        if ends::ask_to_close(&self.shared.life, wake) {
+            if let Some(inner) = inner {
                 if inner.is_served() {
                     inner.call();
                 } else {
@@ -315,6 +333,19 @@ impl Handle {
         let closers = lock(&self.shared.closers).take();
         for callback in closers.into_iter().flatten().rev() {
             contained(|| callback(self));
+        }
+    }
+
+    /// How the connection stands at this moment.
+    pub fn stats(&self) -> ConnectionStats {
+        let inner = self.shared.inner();
+        let inner = inner.as_deref();
+        ConnectionStats {
+            bytes_received: self.bytes_received(),
+            bytes_sent: self.bytes_sent(),
+            unsent: inner.map_or(0, Inner::unsent),
+            input_limit: inner.map_or(0, |inner| inner.flow.limit()),
+            read_paused: inner.is_some_and(|inner| inner.flow.is_paused()),
         }
     }
 

@@ -1,11 +1,14 @@
 //! Connections as their users hold them: whole, or as a reading and a writing half.
 
 mod callbacks;
+mod detach;
+#[allow(unreachable_pub)] // For the models.
+pub mod ends;
 pub(crate) mod handle;
 pub(crate) mod inner;
 mod read_half;
 pub(crate) mod state;
-mod wait;
+pub(crate) mod wait;
 mod write_half;
 
 use std::{fmt, sync::Arc};
@@ -15,7 +18,12 @@ use poller::sys::{self, Input};
 
 pub(crate) use self::callbacks::{Served, Session};
 use self::inner::Inner;
-pub use self::{handle::Handle, read_half::ReadHalf, write_half::WriteHalf};
+pub use self::{
+    detach::Detached,
+    handle::{ConnectionStats, Handle},
+    read_half::ReadHalf,
+    write_half::WriteHalf,
+};
 
 /// A stream between two peers, buffered both ways.
 ///

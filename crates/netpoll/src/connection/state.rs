@@ -15,9 +15,11 @@
 //! Bits are only ever set, but for DRAINING, which belongs to the loop and stays behind where the
 //! connection goes to another. Who needs to be the one that set a bit uses the returned `bool`.
 
+#![allow(missing_docs, unreachable_pub)] // Public for the models alone.
+
 use crate::sync::atomic::{
     AtomicU32,
-    Ordering::{AcqRel, Acquire},
+    Ordering::{AcqRel, Acquire, Release},
 };
 
 const OPENED: u32 = 1;
@@ -32,15 +34,21 @@ const LEAVING: u32 = 1 << 8;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct Life(AtomicU32);
+pub struct Life(AtomicU32);
 
 impl Life {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
     /// Sets `bit`; true for the one caller that did.
     fn set(&self, bit: u32) -> bool {
+        if cfg!(netpoll_mutant = "life_in_two_steps") {
+            let before = self.0.load(Acquire);
+            // ORDERING: the mistake is another one.
+            self.0.store(before | bit, Release);
+            return before & bit == 0;
+        }
         // ORDERING: release publishes what led to the transition; acquire, since whoever comes
         // second acts on what the first left.
         self.0.fetch_or(bit, AcqRel) & bit == 0
@@ -51,75 +59,75 @@ impl Life {
         self.0.load(Acquire) & bits != 0
     }
 
-    pub(crate) fn open(&self) {
+    pub fn open(&self) {
         self.set(OPENED);
     }
 
-    pub(crate) fn hang_up(&self) -> bool {
+    pub fn hang_up(&self) -> bool {
         self.set(HUNG_UP)
     }
 
-    pub(crate) fn end(&self) -> bool {
+    pub fn end(&self) -> bool {
         self.set(ENDED)
     }
 
-    pub(crate) fn break_down(&self) -> bool {
+    pub fn break_down(&self) -> bool {
         self.set(BROKEN)
     }
 
-    pub(crate) fn shut_write(&self) -> bool {
+    pub fn shut_write(&self) -> bool {
         self.set(WRITE_SHUT)
     }
 
-    pub(crate) fn ask_to_close(&self) -> bool {
+    pub fn ask_to_close(&self) -> bool {
         self.set(CLOSING)
     }
 
-    pub(crate) fn begin_closing(&self) -> bool {
+    pub fn begin_closing(&self) -> bool {
         self.set(LEAVING)
     }
 
-    pub(crate) fn drain(&self) -> bool {
+    pub fn drain(&self) -> bool {
         self.set(DRAINING)
     }
 
     /// It goes to another loop.
-    pub(crate) fn stop_draining(&self) {
+    pub fn stop_draining(&self) {
         // ORDERING: as in `set`.
         self.0.fetch_and(!DRAINING, AcqRel);
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         self.has(DRAINING)
     }
 
-    pub(crate) fn close(&self) -> bool {
+    pub fn close(&self) -> bool {
         self.set(CLOSED)
     }
 
-    pub(crate) fn is_opened(&self) -> bool {
+    pub fn is_opened(&self) -> bool {
         self.has(OPENED)
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.has(ENDED)
     }
 
-    pub(crate) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.has(BROKEN)
     }
 
-    pub(crate) fn is_write_shut(&self) -> bool {
+    pub fn is_write_shut(&self) -> bool {
         self.has(WRITE_SHUT)
     }
 
     /// Closed here, or about to be.
-    pub(crate) fn is_closing(&self) -> bool {
+    pub fn is_closing(&self) -> bool {
         self.has(CLOSING | CLOSED)
     }
 
     /// Nothing is known that speaks against it.
-    pub(crate) fn is_active(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         !self.has(HUNG_UP | ENDED | BROKEN | CLOSING | CLOSED)
     }
 }

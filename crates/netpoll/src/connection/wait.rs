@@ -9,7 +9,6 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     task::{Wake, Waker},
-    thread::{self, Thread},
     time::Instant,
 };
 
@@ -18,7 +17,10 @@ use poller::{
     sys::{self, EventFd, PollFd},
 };
 
-use crate::sched::slot::Slot;
+use crate::{
+    sched::slot::Slot,
+    sync::thread::{self, Thread},
+};
 
 struct Unpark(Thread);
 
@@ -45,8 +47,10 @@ impl Wake for Signal {
     }
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static PARKED: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+thread_local! {
     static POLLING: RefCell<Option<(Arc<Signal>, Waker)>> = const { RefCell::new(None) };
 }
 
@@ -60,7 +64,8 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
 
 /// Parks the calling thread until `done` says something, or the deadline is past. Whoever makes
 /// `done` true notifies `slot` with at least `want`. What is done at the deadline counts.
-pub(crate) fn park_until<T>(
+#[allow(unreachable_pub)] // Public for the models alone.
+pub fn park_until<T>(
     slot: &Slot,
     want: usize,
     deadline: impl Fn() -> Option<Instant>,
@@ -77,9 +82,13 @@ pub(crate) fn park_until<T>(
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(sys::now());
                     if left.is_zero() {
-                        break done();
+                        break if cfg!(netpoll_mutant = "deadline_without_last_look") {
+                            None
+                        } else {
+                            done()
+                        };
                     }
-                    thread::park_timeout(left);
+                    crate::sync::park_timeout(left);
                 }
             }
         };

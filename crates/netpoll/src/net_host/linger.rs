@@ -30,6 +30,8 @@ impl Inner {
     /// somebody here still has it.
     pub(crate) fn retire(self: &Arc<Self>, in_use: bool) {
         if self.lingers() {
+            // The peer learns of it now; what the socket does not take yet goes before its end.
+            self.shutdown_write();
             self.command(Command::Linger(Arc::clone(self)));
             return;
         }
@@ -76,9 +78,8 @@ impl Net {
         let poller = &seat.shared.poller;
         // A dialed one was watched for its end only. What is there already is reported again.
         if poller.modify(inner.fd(), inner.token(), Interest::ALL).is_err() {
-            return self.let_go(core, inner);
+            self.let_go(core, inner);
         }
-        inner.shutdown_write();
     }
 
     /// How many bytes are dropped for a peer that goes on sending.

@@ -25,6 +25,7 @@ use poller::{Interest, Lease, Token, sys};
 use self::clocks::Clocks;
 use super::{
     callbacks::Session,
+    ends,
     handle::{Handle, Shared},
     wait,
 };
@@ -582,10 +583,17 @@ impl Inner {
     /// Closes a connection that no service runs callbacks for.
     /// `in_use`: somebody still has it.
     pub(crate) fn close_unserved(self: &Arc<Self>, in_use: bool) {
-        self.shared.life.ask_to_close();
-        self.wake_all();
+        ends::ask_to_close(&self.shared.life, || self.wake_all());
         if self.shared.life.begin_closing() && self.shared.life.close() {
             self.retire(in_use);
+            self.handle().run_closers();
+        }
+    }
+
+    /// Its socket goes on without it: for its handles it is closed.
+    pub(super) fn abandon(&self) {
+        ends::ask_to_close(&self.shared.life, || self.wake_all());
+        if self.shared.life.begin_closing() && self.shared.life.close() {
             self.handle().run_closers();
         }
     }
