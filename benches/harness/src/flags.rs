@@ -34,7 +34,7 @@ pub(crate) struct Flags {
     /// Only these scenarios, separated by commas; see --list.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) scenario: Vec<String>,
-    /// Only these servers, and the base.
+    /// Only these servers, the base, and those given by --peer.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Without these servers.
@@ -65,6 +65,9 @@ pub(crate) struct Flags {
     /// Fail if a server is more expensive than the base beyond the noise: for comparing two commits.
     #[arg(long)]
     pub(crate) fail_if_worse: bool,
+    /// The command that the report shows.
+    #[arg(long, hide = true)]
+    pub(crate) shown_as: Option<String>,
     /// Name the scenarios and servers, and end.
     #[arg(long)]
     pub(crate) list: bool,

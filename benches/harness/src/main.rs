@@ -79,10 +79,7 @@ fn run(flags: &Flags) -> Result<()> {
     let settings = settings(flags);
     let mut report = Report {
         machine: Machine::look(root(), cores.len()),
-        command: env::args().skip(1).fold("cargo xtask bench".to_owned(), |all, arg| {
-            let quoted = if arg.contains(' ') { format!("'{arg}'") } else { arg };
-            format!("{all} {quoted}")
-        }),
+        command: flags.shown_as.clone().unwrap_or_else(typed),
         base: settings.base.clone(),
         rounds: settings.rounds,
         peers_every: settings.peers_every,
@@ -102,6 +99,14 @@ fn run(flags: &Flags) -> Result<()> {
     }
     println!("the report is in {}", flags.out.join("report.html").display());
     judge(flags, &report)
+}
+
+/// The command line as it was typed.
+fn typed() -> String {
+    env::args().skip(1).fold("cargo xtask bench".to_owned(), |all, arg| {
+        let quoted = if arg.contains(' ') { format!("'{arg}'") } else { arg };
+        format!("{all} {quoted}")
+    })
 }
 
 fn measure(
@@ -234,7 +239,7 @@ fn select_contenders(
     };
     all.retain(|one| {
         let chosen = flags.only.is_empty() || flags.only.contains(&one.name);
-        let wanted = chosen && !flags.skip.contains(&one.name) && (one.is_given() || plays(one));
+        let wanted = !flags.skip.contains(&one.name) && (one.is_given() || chosen && plays(one));
         one.name == flags.base || (!flags.self_check && (wanted || compares(&one.name)))
     });
     Ok(all)

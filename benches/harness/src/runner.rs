@@ -228,7 +228,10 @@ impl Runner<'_> {
                 figures.insert(name, Figure::new(value, values, &beside));
             }
         }
-        let counts = problem.is_none() && self.settings.probes && !scenario.works();
+        // Once is enough, where the load cannot disturb it.
+        let plain = matches!(scenario.against, Against::Base) && !scenario.works();
+        let counts =
+            problem.is_none() && self.settings.probes && plain && self.placement.is_apart();
         let probe = match setup.filter(|setup| counts && matches!(setup.pace, Pace::Closed { .. }))
         {
             Some(setup) => probe::run(stage, contender, &setup),

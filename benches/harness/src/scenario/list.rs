@@ -6,6 +6,8 @@ use crate::load::{Crowd, Pace};
 
 /// Descriptors that a process needs besides those of its connections.
 const SPARE: u64 = 512;
+/// A loop, an async runtime, and threads: where more peers would say the same.
+const FEW: Field = Field::These(&["netpoll", "epoll", "tokio", "threads"]);
 /// Those that can pretend to work, each in its own way.
 const WORKERS: Field = Field::These(&["netpoll", "epoll", "tokio", "tokio-naive", "threads"]);
 const MILLI: u64 = 1000;
@@ -72,7 +74,7 @@ fn plain() -> Vec<Scenario> {
     .into_iter()
     .map(|(id, title, connections, frame, depth, bar)| Scenario {
         bars: vec![bar],
-        places: Places::Both,
+        places: if matches!(id, "c1000" | "large") { Places::One } else { Places::Both },
         quick: matches!(id, "c1" | "c100" | "pipelined"),
         ..scenario(id, title, Setup::closed(connections, frame, depth))
     })
@@ -88,6 +90,7 @@ fn idle(idle: usize) -> Scenario {
     Scenario {
         against: Against::Itself { setup: Box::new(alone), what: "without the idle ones" },
         bars: vec![Bar::ratio(figure::CPU, 1.05)],
+        field: FEW,
         ..scenario("idle", format!("100 connections beside {idle} idle ones, 1 KiB"), setup)
     }
 }
@@ -134,8 +137,8 @@ fn working() -> Vec<Scenario> {
             against: Against::Server("netpoll-pool"),
             heads: vec![figure::RATE, figure::LIGHT_P99],
             bars: vec![Bar::ratio(figure::RATE, 0.95), Bar::value(figure::LIGHT_P99, LIGHT_MICROS)],
-            field: WORKERS,
-            places: Places::Both,
+            field: Field::These(&["netpoll", "tokio", "threads"]),
+            places: if millis > 1 { Places::One } else { Places::Both },
             // A cycle of all connections takes 16 times as long as one burns.
             stretch: if millis > 1 { 6 } else { 2 },
             ..scenario(id, title, setup)
@@ -167,6 +170,7 @@ fn hostile(slow: usize, idle: usize) -> Vec<Scenario> {
             against: Against::Itself { setup: Box::new(alone), what: "without them" },
             heads: vec![figure::P99, figure::P50],
             bars: vec![Bar::ratio(figure::P99, limit)],
+            field: FEW,
             stretch: 2,
             ..scenario(id, title, setup)
         }
@@ -197,6 +201,7 @@ fn connecting(at_once: usize) -> Vec<Scenario> {
         Scenario {
             kind: Kind::Accept { connections: at_once, window: 2048 },
             heads: vec![figure::TIME, figure::CPU],
+            field: FEW,
             ..accept
         },
         Scenario {
@@ -218,6 +223,7 @@ fn resting() -> Vec<Scenario> {
         Scenario {
             heads: vec![figure::WAKES, figure::SHARE],
             bars: vec![Bar::value(figure::WAKES, 0.0), Bar::value(figure::SHARE, 0.1)],
+            field: Field::These(&["netpoll", "epoll", "tokio-multi"]),
             stretch: 2,
             ..scenario("rest", "100 connections that ask for nothing", quiet)
         },
