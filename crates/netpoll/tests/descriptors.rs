@@ -16,7 +16,9 @@ use std::{
 
 use common::{
     connect, eventually, ping,
-    process::{self, Other, argument, cpu_time, descriptors, in_child, memory, say, threads},
+    process::{
+        self, Other, argument, cpu_time, descriptors, in_child, memory, say, set_limit, threads,
+    },
     serve, stress,
 };
 use netpoll::{
@@ -269,16 +271,6 @@ fn descriptors_0_to_2_are_like_any_other() {
     let all_closed = !(0..3).any(is_open);
     // There is nobody to tell but by the status.
     std::process::exit(i32::from(!used) + 2 * i32::from(!all_closed));
-}
-
-fn set_limit(soft: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel reads and writes one live rlimit.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
-        limit.rlim_cur = soft;
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
-    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use common::{
     connect, eventually, frame, ping,
-    process::{self, Other, argument, say},
+    process::{self, Other, argument, in_child, say, set_limit},
     serve,
 };
 use netpoll::{EventLoop, LengthPrefixed, Reader, WriterExt, service_fn};
@@ -52,6 +52,36 @@ fn attackers_do_not_slow_good_clients_down() {
         }
     }
     panic!("p99 beside {bad} attackers, over p99 without: {ratios:.1?}");
+}
+
+#[test]
+fn accepting_goes_on_soon_when_there_is_room() {
+    if !in_child("accepting_goes_on_soon_when_there_is_room") {
+        return;
+    }
+    let service = service_fn(|conn| Ok(conn.skip(conn.len())?));
+    let (event_loop, addr) = serve(EventLoop::builder().pollers(1), service);
+    let mut took = Vec::new();
+    // As above: what the machine does besides is not in every round.
+    for _ in 0..8 {
+        let start = event_loop.stats();
+        set_limit(64);
+        let arguments = [("addr", addr.to_string()), ("many", "100".to_owned())];
+        let mut waiting = Other::start("attackers", &arguments);
+        assert_eq!(waiting.next(), "there");
+        // By now the pauses have grown to their most.
+        eventually("rests", || event_loop.stats().accept_rests > start.accept_rests + 8);
+        let room = Instant::now();
+        set_limit(1024);
+        eventually("all of them", || event_loop.stats().accepted == start.accepted + 100);
+        took.push(room.elapsed());
+        drop(waiting);
+        eventually("their end", || event_loop.connections() == 0);
+        if took.iter().any(|&took| took < Duration::from_millis(100)) {
+            return;
+        }
+    }
+    panic!("accepting went on after {took:?}");
 }
 
 /// Asks, as often as it is told to, and says the 99th percentile in microseconds.
