@@ -11,7 +11,7 @@ use crate::process::run as step;
 use crate::workspace;
 
 /// Scenarios that look at a server only; `--scenario` chooses others.
-const SCENARIOS: &str = "--scenario=c1,c100,c1000,pipelined,large,block,churn";
+const SCENARIOS: &str = "--scenario=c1,c100,c1000,pipelined,large,burn-1ms,sleepers,churn";
 
 /// Builds both servers and lets the harness compare them; with `micro`, the criterion suites too.
 pub(super) fn run(base: &str, micro: bool, mut rest: Vec<String>) -> Result<()> {
