@@ -252,7 +252,11 @@ impl Both {
                 0
             }
             8 => {
-                self.real.release();
+                // By its half alone, blocks are handed back; by the whole, the last one is begun again.
+                match r.below(2) {
+                    0 => self.real.release(),
+                    _ => self.real.split().0.release(),
+                }
                 assert_eq!(self.real.held(), 0);
                 0
             }
