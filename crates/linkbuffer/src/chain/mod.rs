@@ -605,7 +605,7 @@ impl Head {
         if pos == self.released && (drained || self.first.get() == self.cur.get()) {
             return;
         }
-        if self.first.get() != self.cur.get() || !drained {
+        if self.first.get() != self.cur.get() || (!drained && self.run_len() == 0) {
             self.free_consumed(drained);
         }
         self.released = pos;
