@@ -462,10 +462,17 @@ impl Crew {
         for sleeper in woken {
             sleeper.unpark();
         }
-        // ORDERING: pairs with the fence in `Claim::fill`: a submitter sees the new cap, or its
-        // task is seen here (C2).
+        if !cfg!(netpoll_mutant = "raised-unlooked") {
+            Self::look_again(this);
+        }
+    }
+
+    /// Calls help for what waits, if there is more to be had now.
+    pub(crate) fn look_again(this: &Arc<Self>) {
+        // ORDERING: pairs with the fence in `Claim::fill`: a submitter sees what the caller changed
+        // (the cap), or its task is seen here (C2).
         fence(SeqCst);
-        if !this.queue.is_empty() && !cfg!(netpoll_mutant = "raised-unlooked") {
+        if !this.queue.is_empty() {
             Self::call_if_needed(this);
         }
     }

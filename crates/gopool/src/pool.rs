@@ -267,6 +267,13 @@ impl Pool {
         Ok(())
     }
 
+    /// Looks whether waiting tasks need another worker, as every submitted task does. For after the
+    /// system refused the pool a thread ([`Stats::threads_refused`]): with nothing submitted, it
+    /// does not try again by itself, and tasks wait for the workers that it has.
+    pub fn look_again(&self) {
+        Crew::look_again(self.crew());
+    }
+
     /// How many workers are alive, asleep or not. A thread whose worker has left may take a
     /// moment to end.
     #[doc(alias = "WorkerCount")]

@@ -1,6 +1,13 @@
 //! What an event loop can be told, and what it does when told nothing.
 
-use std::{fmt, num::NonZeroUsize, thread, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use poller::Balance;
 use thiserror::Error;
@@ -63,12 +70,57 @@ pub enum BuildError {
     Threads(String),
 }
 
+/// Something that whoever runs an event loop may want to know, for a log line.
+///
+/// See [`Builder::on_notice`](crate::Builder::on_notice).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// For a second, all handlers under a cap have run or waited, others have queued, and nothing
+    /// has moved. Handlers that wait for one of the queued wait until their timeouts.
+    CapStandsStill {
+        /// How many handlers there are.
+        cap: usize,
+        /// How many connections wait for one of them to end.
+        queued: usize,
+    },
+    /// The system refused the loop a thread that it needs. It tries again, ever so often.
+    ThreadsRefused {
+        /// How many times so far.
+        refused: usize,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CapStandsStill { cap, queued } => {
+                write!(f, "{cap} handlers fill the cap and none ends; {queued} connections wait")
+            }
+            Self::ThreadsRefused { refused } => {
+                write!(f, "the system has refused {refused} threads")
+            }
+        }
+    }
+}
+
+/// Who is told.
+#[derive(Clone)]
+pub(crate) struct OnNotice(pub(crate) Arc<dyn Fn(&Notice) + Send + Sync>);
+
+impl fmt::Debug for OnNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnNotice")
+    }
+}
+
 /// Every option of an event loop, with its default. See [`EventLoop::builder`].
 ///
 /// | option | default | bounds what |
 /// |---|---|---|
 /// | `pollers` | the cores | threads that wait in the kernel |
 /// | `cap` | 64 × cores, at least 128 | handlers running or blocked |
+/// | `attached_cap` | as `cap` | the same, of connections given to it by `attach` |
 /// | `input_limit` | 1 MiB | unread bytes of a connection |
 /// | `max_message` | 16 MiB | one message, and what a handler may wait for |
 /// | `output_limit` | 4 MiB | bytes written and not sent, above one message |
@@ -90,6 +142,7 @@ pub(crate) struct Options {
     pub(crate) balance: Balance,
     pub(crate) runner: Runner,
     pub(crate) cap: u32,
+    pub(crate) attached_cap: Option<u32>,
     pub(crate) input_limit: usize,
     pub(crate) max_message: usize,
     pub(crate) output_limit: usize,
@@ -103,6 +156,7 @@ pub(crate) struct Options {
     pub(crate) frame_timeout: Option<Duration>,
     pub(crate) linger: Duration,
     pub(crate) socket: SocketOptions,
+    pub(crate) on_notice: Option<OnNotice>,
 }
 
 impl Default for Options {
@@ -114,6 +168,7 @@ impl Default for Options {
             balance: Balance::RoundRobin,
             runner: Runner::Auto,
             cap: u32::try_from(cores.saturating_mul(64)).unwrap_or(u32::MAX).clamp(128, 1 << 16),
+            attached_cap: None,
             input_limit: 1 << 20,
             max_message: 16 << 20,
             output_limit: 4 << 20,
@@ -127,6 +182,7 @@ impl Default for Options {
             frame_timeout: Some(Duration::from_secs(60)),
             linger: Duration::from_secs(1),
             socket: SocketOptions::default(),
+            on_notice: None,
         }
     }
 }
@@ -140,7 +196,19 @@ impl Options {
     /// The threads of a loop: one per handler that waits, one per poller, and one for a disconnect
     /// callback beside each.
     pub(crate) fn threads(&self, pollers: usize) -> usize {
-        self.cap as usize + 2 * pollers
+        self.cap as usize + self.attached_cap() as usize + 2 * pollers
+    }
+
+    /// The cap on handlers of attached connections.
+    pub(crate) fn attached_cap(&self) -> u32 {
+        self.attached_cap.unwrap_or(self.cap)
+    }
+
+    /// Tells the user, if they asked to be told.
+    pub(crate) fn notice(&self, notice: &Notice) {
+        if let Some(OnNotice(tell)) = &self.on_notice {
+            let _ = catch_unwind(AssertUnwindSafe(|| tell(notice)));
+        }
     }
 
     /// Everything is within its bounds.
@@ -148,6 +216,7 @@ impl Options {
         let bounds = [
             ("pollers", self.pollers, 1, MOST_POLLERS, "1 to 1024"),
             ("cap", self.cap as usize, 1, 1 << 20, "1 to 1048576"),
+            ("attached_cap", self.attached_cap() as usize, 1, 1 << 20, "1 to 1048576"),
             ("input_limit", self.input_limit, 1, usize::MAX / 4, "1 byte or more"),
             ("max_message", self.max_message, 1, usize::MAX / 4, "1 byte or more"),
             ("output_limit", self.output_limit, 1, usize::MAX / 4, "1 byte or more"),

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     accept::{self, Acceptor},
-    config::{BuildError, Options, Runner},
+    config::{BuildError, Notice, OnNotice, Options, Runner},
     connection::{Connection, Handle},
     current,
     dialer::Dialer,
@@ -132,6 +132,7 @@ impl EventLoop {
         let adopt = move || {
             let inner = moved;
             inner.move_to(berth);
+            inner.set_attached();
             let entered = inner.enter_table();
             inner.home().sched.host.catch_up(&inner);
             let inner = accept::serve(conn, service, Some(state));
@@ -203,9 +204,7 @@ impl EventLoop {
     pub fn set_cap(&self, handlers: usize) {
         let sched = &self.owner.sched;
         let cap = u32::try_from(handlers).unwrap_or(u32::MAX).clamp(1, sched.host.options.cap);
-        for work in sched.places.set_cap(cap) {
-            sched.host.run_placed(sched, work);
-        }
+        sched.set_cap(cap);
     }
 
     /// Adds or removes pollers until there are so many, 1 to 1024, while the loop runs.
@@ -253,12 +252,18 @@ impl EventLoop {
             cap: sched.places.cap(),
             handlers: sched.places.taken(),
             queued: sched.places.queued(),
+            attached_cap: sched.attached.cap(),
+            attached_handlers: sched.attached.taken(),
+            attached_queued: sched.attached.queued(),
             handovers: counters.handovers.get(),
             rescues: counters.rescues.get(),
             watchdog_wakes: counters.watchdog_wakes.get(),
             accepted: accepting.accepted.get(),
             refused: accepting.refused.get(),
             accept_rests: accepting.rests.get(),
+            standstills: counters.standstills.get(),
+            handler_time: Duration::from_nanos(counters.place_nanos.get()),
+            threads_refused: sched.host.threads_refused(),
         }
     }
 }
@@ -275,18 +280,34 @@ impl fmt::Debug for EventLoop {
 pub struct Stats {
     /// Connections served now.
     pub connections: usize,
-    /// How many handlers may run or wait at once.
+    /// How many handlers of accepted connections may run or wait at once.
     pub cap: usize,
-    /// Places under the cap that are taken now: handlers that run or wait.
+    /// Places under that cap that are taken now: handlers that run or wait.
     pub handlers: usize,
-    /// Connections that wait for a place now.
+    /// Accepted connections that wait for a place now.
     pub queued: usize,
+    /// How many handlers of attached connections may run or wait at once.
+    pub attached_cap: usize,
+    /// Places under that cap that are taken now.
+    pub attached_handlers: usize,
+    /// Attached connections that wait for a place now.
+    pub attached_queued: usize,
     /// Times a handler's thread passed its poller on before it waited.
     pub handovers: u64,
     /// Times the watchdog took a poller from a handler that blocked or burned unseen.
     pub rescues: u64,
     /// Times the watchdog was woken because there was work again.
     pub watchdog_wakes: u64,
+    /// Times a full cap was found not to move for a second while others queued.
+    pub standstills: u64,
+    /// How long handlers have run or waited, all of them together: an estimate, from the places that
+    /// were taken at each look of the watchdog (every 10 ms; less often while all pollers sleep).
+    /// A poller keeps its place from the first handler after a poll to the next poll, so reading
+    /// between handlers counts as well. Zero under [`Runner::Inline`], which is not watched, and
+    /// under [`Runner::Pool`], whose handlers take no places.
+    pub handler_time: Duration,
+    /// Times the system refused the loop a thread. What needed it waits, and is tried again.
+    pub threads_refused: usize,
     /// Connections accepted and served, ever.
     pub accepted: u64,
     /// Connections accepted and closed at once: over [`Builder::max_connections`], or while the loop
@@ -318,6 +339,7 @@ pub struct PollerStats {
 /// | [`pollers`](Self::pollers) | the cores | threads that wait in the kernel |
 /// | [`balance`](Self::balance) | round robin | which poller gets a connection |
 /// | [`cap`](Self::cap) | 64 × cores, at least 128 | handlers running or blocked |
+/// | [`attached_cap`](Self::attached_cap) | as `cap` | the same, of connections given to it by `attach` |
 /// | [`input_limit`](Self::input_limit) | 1 MiB | unread bytes of a connection |
 /// | [`max_message`](Self::max_message) | 16 MiB | one message, and what a handler may wait for |
 /// | [`output_limit`](Self::output_limit) | 4 MiB | bytes written and not sent, above one message |
@@ -366,6 +388,30 @@ impl Builder {
     /// that is queued wait until their timeouts.
     pub fn cap(mut self, handlers: usize) -> Self {
         self.options.cap = u32::try_from(handlers).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// How many handlers of connections given to the loop by [`EventLoop::attach`] may run or be
+    /// blocked at once, 1 to 1048576. They have a cap of their own, as large as the other if none is
+    /// given: a server's handlers may wait for what those of its clients do.
+    pub fn attached_cap(mut self, handlers: usize) -> Self {
+        self.options.attached_cap = Some(u32::try_from(handlers).unwrap_or(u32::MAX));
+        self
+    }
+
+    /// Tells `f` what may be worth a log line, of each kind at most once a second. It is called on
+    /// the watchdog's thread, and must not block there. Not called under [`Runner::Inline`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), netpoll::BuildError> {
+    /// let event_loop = netpoll::EventLoop::builder()
+    ///     .on_notice(|notice| eprintln!("netpoll: {notice}"))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_notice(mut self, f: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        self.options.on_notice = Some(OnNotice(Arc::new(f)));
         self
     }
 
@@ -477,10 +523,20 @@ impl Builder {
         // All that can fail comes before the first thread.
         let parts: Vec<_> =
             (0..options.pollers).map(|_| host.poller()).collect::<Result<_, _>>()?;
-        let sched = Arc::new(Scheduler::new(host, mode, options.cap, options.fair_share));
+        let sched = Arc::new(Scheduler::new(
+            host,
+            mode,
+            options.cap,
+            options.attached_cap(),
+            options.fair_share,
+        ));
         sched.host.set_scheduler(&sched);
         sched.host.add_pollers(&sched, parts);
         let owner = Arc::new(Owner { sched });
+        if owner.sched.host.threads_refused() > 0 {
+            owner.sched.host.dismiss();
+            return Err(BuildError::Threads("the system refused one to a poller".into()));
+        }
         // A pool takes the handlers, but `on_disconnect` runs where it is noticed.
         if mode != Mode::Inline {
             let watched = Arc::clone(&owner.sched);

@@ -36,7 +36,7 @@ pub use linkbuffer::{
 pub use poller::Balance;
 
 pub use crate::{
-    config::{BuildError, Runner},
+    config::{BuildError, Notice, Runner},
     connection::{Connection, ConnectionStats, Detached, Handle, ReadHalf, WriteHalf},
     current::block_in_place,
     dialer::Dialer,

@@ -8,6 +8,7 @@ mod host;
 mod linger;
 mod listeners;
 mod pollers;
+mod threads;
 
 use std::{
     cell::Cell,
@@ -132,6 +133,7 @@ pub(crate) struct Net {
     /// The loop's own threads.
     pool: gopool::Pool,
     group: Group<Link>,
+    waiting: threads::Waiting,
     sched: OnceLock<Weak<Scheduler<Net>>>,
     /// Connections that a service's callbacks run for.
     served: AtomicUsize,
@@ -163,6 +165,7 @@ impl Net {
             group: Group::new(options.balance),
             options,
             pool,
+            waiting: threads::Waiting::default(),
             sched: OnceLock::new(),
             served: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -205,13 +208,6 @@ impl Net {
 
     pub(crate) fn set_scheduler(&self, sched: &Arc<Scheduler<Self>>) {
         let _ = self.sched.set(Arc::downgrade(sched));
-    }
-
-    /// Brings a thread to a turn that has a place already.
-    pub(crate) fn run_placed(&self, sched: &Arc<Scheduler<Self>>, work: Arc<Inner>) {
-        let sched = Arc::clone(sched);
-        // See `offer`.
-        let _ = self.pool.go(move || sched.run_placed(work));
     }
 }
 

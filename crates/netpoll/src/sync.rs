@@ -62,6 +62,12 @@ impl Counter {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// So many more.
+    pub fn add(&self, n: u64) {
+        // ORDERING: as above.
+        self.0.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// How many so far.
     pub fn get(&self) -> u64 {
         // ORDERING: as above.

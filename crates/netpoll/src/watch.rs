@@ -14,8 +14,9 @@ use std::{
 use poller::sys::{self, ThreadClock};
 
 use crate::{
+    config::Notice,
     net_host::Net,
-    sched::{Seat, role::Look, watchdog::Watch},
+    sched::{Lane, Scheduler, Seat, role::Look, watchdog::Watch},
     sync::lock,
 };
 
@@ -28,6 +29,8 @@ const BURN: Duration = Duration::from_millis(10);
 /// Rescues within `WINDOW` that count as frequent.
 const FREQUENT: usize = 4;
 const WINDOW: Duration = Duration::from_millis(100);
+/// How long a full cap with a queue may stand still before it is worth a notice.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// A handler under suspicion, or one that was taken and may still burn.
 struct Suspect {
@@ -40,8 +43,20 @@ struct Suspect {
     stays: bool,
 }
 
+/// A cap that is full while others queue.
+struct Full {
+    /// What had left its queue when it was first seen so.
+    moved: u64,
+    since: Instant,
+    told: bool,
+}
+
 /// See the module's text.
 pub(crate) struct Rules {
+    /// When places were last counted, and how many were taken.
+    counted: Option<(Instant, usize)>,
+    /// Of each lane.
+    full: [Option<Full>; 2],
     cores: usize,
     suspects: Vec<Suspect>,
     /// Threads whose role was taken while they burned, and their CPU time at the last look.
@@ -53,9 +68,45 @@ impl Rules {
     pub(crate) fn new() -> Self {
         Self {
             cores: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            counted: None,
+            full: [None, None],
             suspects: Vec::new(),
             burners: Vec::new(),
             rescues: Vec::new(),
+        }
+    }
+
+    /// Adds up how long places are taken: what is taken now, for all the time since the last look.
+    /// (What was taken then would not do: finding something makes the next look come sooner.)
+    fn count_time(&mut self, sched: &Scheduler<Net>, now: Instant) {
+        let taken = sched.places.taken() + sched.attached.taken();
+        let Some((then, before)) = self.counted.replace((now, taken)) else { return };
+        let elapsed = now.saturating_duration_since(then);
+        // All pollers slept meanwhile, so nothing began.
+        let all_along = if elapsed > 2 * CALM { taken.min(before) } else { taken };
+        let nanos = elapsed.as_nanos() * all_along as u128;
+        sched.counters.place_nanos.add(u64::try_from(nanos).unwrap_or(0));
+    }
+
+    /// Notices a full cap that does not move.
+    fn look_at_cap(&mut self, lane: Lane, sched: &Scheduler<Net>, now: Instant) {
+        let places = sched.places_of(lane);
+        let full = &mut self.full[lane as usize];
+        if places.queued() == 0 {
+            *full = None;
+            return;
+        }
+        match full {
+            Some(full) if full.moved == places.moved() => {
+                if !full.told && now.saturating_duration_since(full.since) >= STANDSTILL {
+                    full.told = true;
+                    sched.counters.standstills.count();
+                    let notice =
+                        Notice::CapStandsStill { cap: places.cap(), queued: places.queued() };
+                    sched.host.options.notice(&notice);
+                }
+            }
+            _ => *full = Some(Full { moved: places.moved(), since: now, told: false }),
         }
     }
 
@@ -73,6 +124,13 @@ impl Rules {
 
 impl Watch<Net> for Rules {
     const QUIET_LOOKS: usize = 1;
+
+    fn look(&mut self, sched: &Scheduler<Net>) {
+        let now = sys::now();
+        self.count_time(sched, now);
+        self.look_at_cap(Lane::Accepted, sched, now);
+        self.look_at_cap(Lane::Attached, sched, now);
+    }
 
     fn pause(&mut self, soon: bool) {
         let now = sys::now();

@@ -142,6 +142,24 @@ fn waiting_at_the_cap() {
     check(case, split_frame, &[(0, 1), (1, 1)]);
 }
 
+/// A handler of an attached connection waits for two of an accepted one, each cap being one: it
+/// holds no place that those need, whatever its thread had run before.
+#[test]
+fn attached_handlers_hold_no_place_of_others() {
+    let case = Case {
+        jobs: &[Job::Plain, Job::LeaveFor(0, 2)],
+        homes: &[0, 0],
+        attached: Some(1),
+        ..BASE
+    };
+    let peer = |kernel: &Sim| {
+        kernel.send(0, 1);
+        kernel.send(1, 1);
+        kernel.send(0, 1);
+    };
+    check(case, peer, &[(0, 2), (1, 1)]);
+}
+
 /// Two pollers under one cap: a sleeping poller keeps no place.
 #[test]
 fn no_place_in_the_kernel() {

@@ -12,7 +12,7 @@ use crate::{
     connection::inner::{Fill, Inner},
     contain::contained,
     current,
-    sched::{At, Host, Mode, Outcome, Scheduler, Seat, Step, turn::Turn},
+    sched::{At, Host, Lane, Mode, Outcome, Scheduler, Seat, Step, turn::Turn},
     sync::lock,
     watch::Rules,
 };
@@ -221,13 +221,25 @@ impl Host for Net {
     }
 
     fn offer(&self, sched: &Arc<Scheduler<Self>>, seat: Arc<Seat<Self>>) {
-        let sched = Arc::clone(sched);
-        // The pool refuses only after its end, which comes after the end of every role.
-        let _ = self.pool.go(move || sched.drive(seat));
+        let scheduler = Arc::clone(sched);
+        self.hire(sched, move || scheduler.drive(seat));
+    }
+
+    fn bring(&self, sched: &Arc<Scheduler<Self>>, work: Arc<Inner>) {
+        let scheduler = Arc::clone(sched);
+        self.hire(sched, move || scheduler.run_placed(work));
+    }
+
+    fn recruit(&self) -> bool {
+        self.hire_again()
     }
 
     fn turn(work: &Arc<Inner>) -> &Turn {
         &work.turn
+    }
+
+    fn lane(work: &Arc<Inner>) -> Lane {
+        if work.is_attached() { Lane::Attached } else { Lane::Accepted }
     }
 
     fn is_idle(&self, work: &Arc<Inner>) -> bool {

@@ -73,6 +73,16 @@ pub enum Outcome {
     Over,
 }
 
+/// Whose cap a handler counts against. A handler that a client's bytes start never waits for a place
+/// that the handlers of a server hold, who may be waiting for just these bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Connections that a listener has accepted.
+    Accepted,
+    /// Connections that were attached: dialed, mostly.
+    Attached,
+}
+
 /// The world around the scheduler: sockets and handlers in a program, a model in a test.
 pub trait Host: Send + Sync + Sized + 'static {
     /// What moves with a poller's role.
@@ -113,9 +123,17 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn wake(&self, seat: &Seat<Self>);
     /// Brings a thread to `Scheduler::drive` for this seat.
     fn offer(&self, sched: &Arc<Scheduler<Self>>, seat: Arc<Seat<Self>>);
+    /// Brings a thread to `Scheduler::run_placed` for a turn that has a place already.
+    fn bring(&self, sched: &Arc<Scheduler<Self>>, work: Self::Work);
+    /// Watchdog: tries again where the system refused a thread. True: some work still waits for one.
+    fn recruit(&self) -> bool {
+        false
+    }
 
     /// The turn of a piece of work.
     fn turn(work: &Self::Work) -> &Turn;
+    /// Turn owned: whose cap its handlers count against. It does not change while they run or queue.
+    fn lane(work: &Self::Work) -> Lane;
     /// Turn owned, any state: a quick look that there is surely nothing to handle.
     fn is_idle(&self, work: &Self::Work) -> bool;
     /// Turn owned, HANDLER: one step of user code.
@@ -229,6 +247,10 @@ pub struct Counters {
     pub rescues: Counter,
     /// Times the watchdog was woken from its sleep.
     pub watchdog_wakes: Counter,
+    /// Times a full cap with a queue was found not to move.
+    pub standstills: Counter,
+    /// Nanoseconds that places were taken for, all of them together, as the watchdog's looks tell.
+    pub place_nanos: Counter,
 }
 
 /// Where the handlers of a scheduler run.
@@ -248,8 +270,10 @@ pub struct Scheduler<H: Host> {
     pub host: H,
     /// Where handlers run.
     pub mode: Mode,
-    /// The cap on handlers.
+    /// The cap on handlers of accepted connections.
     pub places: Places<H::Work>,
+    /// The cap on handlers of attached ones.
+    pub attached: Places<H::Work>,
     /// Messages of one connection that are handled in a row while others wait.
     share: usize,
     seats: Mutex<Vec<Arc<Seat<H>>>>,
@@ -274,11 +298,12 @@ impl<H: Host> fmt::Debug for Scheduler<H> {
 
 impl<H: Host> Scheduler<H> {
     /// A scheduler without pollers. `share` is at least 1.
-    pub fn new(host: H, mode: Mode, cap: u32, share: usize) -> Self {
+    pub fn new(host: H, mode: Mode, cap: u32, attached_cap: u32, share: usize) -> Self {
         Self {
             host,
             mode,
             places: Places::new(cap),
+            attached: Places::new(attached_cap),
             share: share.max(1),
             seats: Mutex::new(Vec::new()),
             live: AtomicUsize::new(0),
@@ -298,6 +323,28 @@ impl<H: Host> Scheduler<H> {
         seat
     }
 
+    /// The places of a lane.
+    #[inline]
+    pub fn places_of(&self, lane: Lane) -> &Places<H::Work> {
+        match lane {
+            _ if cfg!(netpoll_mutant = "one_cap_for_all") => &self.places,
+            Lane::Accepted => &self.places,
+            Lane::Attached => &self.attached,
+        }
+    }
+
+    /// Changes the cap on handlers of accepted connections.
+    pub(crate) fn set_cap(self: &Arc<Self>, cap: u32) {
+        for work in self.places.set_cap(cap) {
+            self.host.bring(self, work);
+        }
+    }
+
+    /// How many turns wait for a place.
+    pub(crate) fn queued(&self) -> usize {
+        self.places.queued() + self.attached.queued()
+    }
+
     /// The pollers as of now.
     pub fn seats(&self) -> Vec<Arc<Seat<H>>> {
         lock(&self.seats).clone()
@@ -306,6 +353,11 @@ impl<H: Host> Scheduler<H> {
     /// Calls `f` with each poller, under their lock.
     pub(crate) fn each_seat(&self, f: impl FnMut(&Arc<Seat<H>>)) {
         lock(&self.seats).iter().for_each(f);
+    }
+
+    /// Has the watchdog look at once, if it sleeps: something waits for [`Host::recruit`].
+    pub(crate) fn rouse_watchdog(&self) {
+        self.dog.rouse();
     }
 
     /// Lets every role end as soon as its host finds it finished.
@@ -375,7 +427,7 @@ impl<H: Host> Scheduler<H> {
     /// Runs a turn that was given a place, on a thread that drives nothing, and gives it back.
     pub fn run_placed(self: &Arc<Self>, work: H::Work) {
         let at = At::new(Arc::clone(self), None);
-        at.place.set(true);
+        at.place.set(Some(H::lane(&work)));
         self.host.scope(&at, || {
             at.run(work);
             at.settle();
@@ -439,7 +491,7 @@ pub struct At<H: Host> {
     /// The scheduler.
     pub sched: Arc<Scheduler<H>>,
     role: Cell<Option<(Arc<Seat<H>>, Hold)>>,
-    place: Cell<bool>,
+    place: Cell<Option<Lane>>,
 }
 
 impl<H: Host> fmt::Debug for At<H> {
@@ -450,7 +502,7 @@ impl<H: Host> fmt::Debug for At<H> {
 
 impl<H: Host> At<H> {
     fn new(sched: Arc<Scheduler<H>>, role: Option<(Arc<Seat<H>>, Hold)>) -> Self {
-        Self { sched, role: Cell::new(role), place: Cell::new(false) }
+        Self { sched, role: Cell::new(role), place: Cell::new(None) }
     }
 
     /// Lends the core, in DRIVING. Nothing where this thread holds no role.
@@ -560,11 +612,21 @@ impl<H: Host> At<H> {
         if self.sched.mode == Mode::Pool {
             return self.sched.host.later(self, work);
         }
-        if self.place.get() {
-            return self.run(self.sched.places.exchange(work));
+        let lane = H::lane(&work);
+        let places = self.sched.places_of(lane);
+        match self.place.get() {
+            Some(held) if held == lane => return self.run(places.exchange(work)),
+            // It would not be free for its own while the other's handler waits.
+            Some(held) if !cfg!(netpoll_mutant = "place_of_the_other_kept") => {
+                if let Some(oldest) = self.sched.places_of(held).give_back() {
+                    self.sched.host.bring(&self.sched, oldest);
+                }
+                self.place.set(None);
+            }
+            _ => {}
         }
-        if let Some(work) = self.sched.places.take_or_queue(work) {
-            self.place.set(true);
+        if let Some(work) = places.take_or_queue(work) {
+            self.place.set(Some(lane));
             self.run(work);
         }
     }
@@ -575,16 +637,14 @@ impl<H: Host> At<H> {
     /// One only: the connections of this poller are not to wait until nobody queues.
     #[inline]
     fn share_place(&self) -> bool {
-        if !self.place.get() {
-            return false;
-        }
-        match self.sched.places.give_back() {
+        let Some(lane) = self.place.get() else { return false };
+        match self.sched.places_of(lane).give_back() {
             Some(work) => {
                 self.run(work);
                 true
             }
             None => {
-                self.place.set(false);
+                self.place.set(None);
                 false
             }
         }
@@ -594,12 +654,7 @@ impl<H: Host> At<H> {
     /// a role.
     #[inline]
     fn settle(&self) {
-        while self.place.get() {
-            match self.sched.places.give_back() {
-                Some(work) => self.run(work),
-                None => self.place.set(false),
-            }
-        }
+        while self.share_place() {}
     }
 
     /// Runs a turn until nothing is left to handle. Its owner has a place, and perhaps the role.

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use crate::sync::{
-    Mutex,
+    Counter, Mutex,
     atomic::{
         AtomicU32, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed},
@@ -31,6 +31,8 @@ pub struct Places<W> {
     word: AtomicU64,
     cap: AtomicU32,
     queue: Mutex<VecDeque<W>>,
+    /// How many have left the queue, ever.
+    moved: Counter,
 }
 
 impl<W> Places<W> {
@@ -40,6 +42,7 @@ impl<W> Places<W> {
             word: AtomicU64::new(0),
             cap: AtomicU32::new(cap.max(1)),
             queue: Mutex::new(VecDeque::new()),
+            moved: Counter::default(),
         }
     }
 
@@ -104,6 +107,7 @@ impl<W> Places<W> {
         // P3: one leaves and one joins, so the count stays as it is.
         match queue.pop_front() {
             Some(oldest) => {
+                self.moved.count();
                 queue.push_back(work);
                 oldest
             }
@@ -127,6 +131,7 @@ impl<W> Places<W> {
             }
             let mut queue = lock(&self.queue);
             if let Some(work) = queue.pop_front() {
+                self.moved.count();
                 self.word.fetch_sub(QUEUED, AcqRel);
                 return Some(work);
             }
@@ -146,6 +151,7 @@ impl<W> Places<W> {
         let mut queue = lock(&self.queue);
         while !queue.is_empty() && self.take() {
             // P3: under the lock, queue and count move together.
+            self.moved.count();
             self.word.fetch_sub(QUEUED, AcqRel);
             started.extend(queue.pop_front());
         }
@@ -162,6 +168,11 @@ impl<W> Places<W> {
     pub fn queued(&self) -> usize {
         // ORDERING: a figure for people.
         (self.word.load(Relaxed) >> 32) as usize
+    }
+
+    /// How many have left the queue so far. While this stands still, a full cap does not move.
+    pub fn moved(&self) -> u64 {
+        self.moved.get()
     }
 
     /// How many may run or be blocked at once.

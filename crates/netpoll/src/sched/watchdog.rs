@@ -28,6 +28,10 @@ use crate::sync::{
 
 /// The host's clock and rules.
 pub trait Watch<H: Host>: Sized {
+    /// A round of looks begins.
+    fn look(&mut self, sched: &Scheduler<H>) {
+        let _ = sched;
+    }
     /// Sleeps until the next look is due: `soon` when a handler is suspected.
     fn pause(&mut self, soon: bool);
     /// A handler was seen: a second look follows the next pause.
@@ -107,14 +111,18 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
     while !sched.has_ended() {
         seen.clear();
         sched.each_seat(|seat| seen.push((Arc::clone(seat), seat.role.look())));
-        if !seen.iter().all(|&(_, look)| is_quiet(look)) {
+        watch.look(sched);
+        // Where work waits for a thread or a place, it looks until that has come.
+        let waiting = sched.host.recruit() || sched.queued() > 0;
+        if waiting || !seen.iter().all(|&(_, look)| is_quiet(look)) {
             quiet_looks = 0;
         } else if quiet_looks < H::Watch::QUIET_LOOKS {
             quiet_looks += 1;
         } else {
             quiet_looks = 0;
             sched.dog.sleep_while(|| {
-                let mut quiet = !sched.has_ended();
+                let mut quiet = !sched.has_ended() && sched.queued() == 0;
+                quiet &= !sched.host.recruit();
                 sched.each_seat(|seat| quiet &= is_quiet(seat.role.look()));
                 quiet
             });

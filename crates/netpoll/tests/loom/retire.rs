@@ -8,7 +8,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use loom::{sync::Mutex, thread};
 use netpoll::sched::{
-    At, Host, Mode, Outcome, Scheduler, Seat, Step, role::Look, role::State, turn::Turn, watchdog,
+    At, Host, Lane, Mode, Outcome, Scheduler, Seat, Step, role::Look, role::State, turn::Turn,
+    watchdog,
 };
 use poller::{Balance, Events, Group, Lease, Member, Poller};
 
@@ -69,6 +70,14 @@ impl Host for World {
         self.offered.lock().unwrap().push(seat);
     }
 
+    fn bring(&self, sched: &Arc<Scheduler<Self>>, work: Arc<Conn>) {
+        sched.run_placed(work);
+    }
+
+    fn lane(_: &Arc<Conn>) -> Lane {
+        Lane::Accepted
+    }
+
     fn turn(work: &Arc<Conn>) -> &Turn {
         &work.turn
     }
@@ -118,7 +127,7 @@ fn removed_against_message() {
     builder.preemption_bound = Some(2);
     builder.check(|| {
         let group = Group::new(Balance::RoundRobin);
-        let sched = Arc::new(Scheduler::new(World::default(), Mode::Auto, 1, 64));
+        let sched = Arc::new(Scheduler::new(World::default(), Mode::Auto, 1, 1, 64));
         let member = Member::new(Poller::new().unwrap(), ());
         let core = Core { events: Events::with_capacity(2), ready: VecDeque::new() };
         let seat = sched.add(Arc::clone(&member), core);

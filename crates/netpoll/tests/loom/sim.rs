@@ -25,7 +25,7 @@ use loom::{
     thread,
 };
 use netpoll::sched::{
-    At, Host, Mode, Outcome, Scheduler, Seat, Step, flow::Flow, full::Full, role::Look,
+    At, Host, Lane, Mode, Outcome, Scheduler, Seat, Step, flow::Flow, full::Full, role::Look,
     role::State, slot::Slot, turn::Turn, watchdog,
 };
 
@@ -40,7 +40,9 @@ pub enum Job {
     Need(usize),
     /// Waits, unseen by the library, until that connection has handled one.
     WaitFor(usize),
-    /// Takes one byte, sends one, and waits until the socket has taken it.
+    /// Passes the role on, and waits until that connection has handled so many.
+    LeaveFor(usize, usize),
+    /// Passes the role on, takes one byte, sends one, and waits until the socket has taken it.
     Flush,
 }
 
@@ -48,6 +50,7 @@ pub struct Conn {
     id: usize,
     home: usize,
     job: Job,
+    lane: Lane,
     turn: Turn,
     flow: Flow,
     readable: Slot,
@@ -397,6 +400,14 @@ impl Host for Sim {
         self.spare.notify_one();
     }
 
+    fn bring(&self, sched: &Arc<Scheduler<Self>>, work: Arc<Conn>) {
+        sched.run_placed(work);
+    }
+
+    fn lane(work: &Arc<Conn>) -> Lane {
+        work.lane
+    }
+
     fn turn(work: &Arc<Conn>) -> &Turn {
         &work.turn
     }
@@ -421,7 +432,13 @@ impl Host for Sim {
                 self.wait_done(other, 1);
                 self.next(at, work, 1)
             }
+            Job::LeaveFor(other, count) => {
+                at.hand_over();
+                self.wait_done(other, count);
+                self.next(at, work, 1)
+            }
             Job::Flush => {
+                at.hand_over();
                 let ok = self.next(at, work, 1);
                 self.flush(at, work);
                 ok
@@ -503,6 +520,8 @@ pub struct Case {
     pub jobs: &'static [Job],
     pub homes: &'static [usize],
     pub cap: usize,
+    /// The connection whose handlers have a cap of their own, of one.
+    pub attached: Option<usize>,
     /// Threads that drive, or wait for a role.
     pub threads: usize,
     pub limit: usize,
@@ -517,6 +536,7 @@ pub const BASE: Case = Case {
     jobs: &[Job::Plain],
     homes: &[0],
     cap: 1,
+    attached: None,
     threads: 2,
     limit: 9,
     budget: 9,
@@ -566,6 +586,7 @@ pub fn check(case: Case, peer: fn(&Sim), wanted: &'static [(usize, usize)]) {
                 id,
                 home: case.homes[id],
                 job: case.jobs[id],
+                lane: if case.attached == Some(id) { Lane::Attached } else { Lane::Accepted },
                 turn: Turn::idle(),
                 flow: Flow::new(case.limit),
                 readable: Slot::new(),
@@ -596,11 +617,11 @@ pub fn check(case: Case, peer: fn(&Sim), wanted: &'static [(usize, usize)]) {
             done_changed: Condvar::new(),
             wanted,
             running: Plain::new(0),
-            cap: case.cap,
+            cap: case.cap + usize::from(case.attached.is_some()),
             driving: (0..pollers).map(|_| Plain::new(0)).collect(),
             clock: (case.dog == Dog::Whole).then(|| (Mutex::new(0), Condvar::new())),
         };
-        let sched = Arc::new(Scheduler::new(sim, Mode::Auto, case.cap as u32, 64));
+        let sched = Arc::new(Scheduler::new(sim, Mode::Auto, case.cap as u32, 1, 64));
         for p in 0..pollers {
             sched.add(p, Core::default());
         }

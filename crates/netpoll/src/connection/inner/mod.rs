@@ -115,6 +115,8 @@ pub(crate) struct Inner {
     polled: AtomicBool,
     /// Some service's callbacks run for it; otherwise its halves alone decide when it closes.
     served: AtomicBool,
+    /// It was attached, not accepted: its handlers have a cap of their own.
+    attached: AtomicBool,
     /// Halves that are alive.
     halves: AtomicU8,
     /// The halves may go to different threads: each acts on its own drop.
@@ -177,6 +179,7 @@ impl Inner {
             token: AtomicU64::new(u64::MAX),
             polled: AtomicBool::new(false),
             served: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
             halves: AtomicU8::new(2),
             split: AtomicBool::new(false),
             turn: Turn::taken(),
@@ -547,6 +550,18 @@ impl Inner {
     pub(crate) fn set_served(&self) {
         // ORDERING: pairs with the load in `is_served`: the session is in its place.
         self.served.store(true, Release);
+    }
+
+    /// Its turn is taken, and is not run before this.
+    pub(crate) fn set_attached(&self) {
+        // ORDERING: published with the turn, as the session is.
+        self.attached.store(true, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_attached(&self) -> bool {
+        // ORDERING: read by the owner of the turn.
+        self.attached.load(Relaxed)
     }
 
     pub(crate) fn is_served(&self) -> bool {
