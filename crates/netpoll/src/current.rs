@@ -61,11 +61,6 @@ pub(crate) fn running<R>(inner: &Inner, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether the handler of `inner` runs on this thread.
-pub(crate) fn is_running(inner: &Inner) -> bool {
-    with(|place| ptr::eq(place.running.get(), inner)).unwrap_or(false)
-}
-
 /// Before any wait in the library: sends what the running handler's `flush` only queued, and
 /// passes the role on.
 ///
@@ -107,13 +102,16 @@ pub(crate) fn aside<R>(inner: &Inner, f: impl FnOnce(&mut Core) -> R) -> Option<
 /// the handler waits, loses the role, or is done with what is there. False: the caller sends them.
 pub(crate) fn queue(inner: &Arc<Inner>) -> bool {
     with(|place| {
-        let Some(seat) = place.at.seat() else { return false };
+        if !ptr::eq(place.running.get(), &raw const **inner) {
+            return false;
+        }
         if place.queued.get() {
             // ORDERING: pairs with the fence in `take_queued`: either this thread sees that it lost
             // the role, or who took it sees what is queued.
             fence(SeqCst);
             return place.at.keeps_role();
         }
+        let Some(seat) = place.at.seat() else { return false };
         let mut queued = lock(&seat.shared.queued);
         // Under the lock: who takes the role looks here under the lock as well, so it either finds
         // this, or has been seen. And what the next holder's handlers leave here stays theirs.

@@ -65,6 +65,13 @@ fn watchdog_against_return() {
     check(case, one_each, &[(0, 1), (1, 1)]);
 }
 
+/// The watchdog's look against a handler behind which the next of its run begins.
+#[test]
+fn watchdog_against_a_run() {
+    let case = Case { dog: Dog::Once, ..BASE };
+    check(case, |kernel| kernel.send(0, 2), &[(0, 2)]);
+}
+
 /// The watchdog's look against a handler that hands over itself.
 #[test]
 fn watchdog_against_hand_over() {

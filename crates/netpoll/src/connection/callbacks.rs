@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use linkbuffer::{Error, Reader};
+use linkbuffer::{Error, Reader, Result};
 use poller::Interest;
 
 use super::{Connection, ends, inner::Inner};
@@ -27,8 +27,6 @@ use crate::{
 pub(crate) trait Session: Send {
     /// Runs the next callback, if there is one to run.
     fn step(&mut self, inner: &Arc<Inner>) -> Outcome;
-    /// A quick look: there is surely nothing to run.
-    fn is_idle(&self) -> bool;
     /// Gives back every block that is consumed.
     fn release(&mut self);
 }
@@ -77,17 +75,6 @@ impl<S: Service> Served<S> {
         }
     }
 
-    fn request(&mut self, inner: &Arc<Inner>, message: Option<usize>) -> Outcome {
-        let Some(conn) = &mut self.conn else { return Outcome::Over };
-        if std::mem::take(&mut self.begun) {
-            inner.end_frame();
-        }
-        let before = conn.read_half_ref().buffer().len();
-        conn.read_half().begin(message);
-        self.call(inner, |service, conn, state| service.on_request(conn, state));
-        self.after(before)
-    }
-
     /// A callback that may have read has returned; `before` bytes were there when it was called.
     fn after(&mut self, before: usize) -> Outcome {
         let Some(conn) = &mut self.conn else { return Outcome::Over };
@@ -102,33 +89,62 @@ impl<S: Service> Served<S> {
 
     /// Looks for a message, and handles it.
     fn look(&mut self, inner: &Arc<Inner>) -> Outcome {
-        let Some(conn) = &self.conn else { return Outcome::Over };
+        let (Some(conn), Some(state)) = (&mut self.conn, &mut self.state) else {
+            return Outcome::Over;
+        };
         let reader = conn.read_half_ref().buffer();
         let (ended, unread) = ends::what_is_there(reader);
-        let frame = match unread {
-            0 => Ok(Frame::Wait(1)),
-            n if n == self.declined => {
-                // Not asked again before there is more; and the limit is not raised for a handler
-                // that does not read.
-                return if ended { self.end(inner) } else { Outcome::Nothing };
+        if unread == 0 || unread == self.declined {
+            // Not asked again before there is more; and the limit is not raised for a handler that
+            // does not read.
+            return if ended { self.end(inner) } else { Outcome::Nothing };
+        }
+        let max = inner.options.max_message;
+        let service = &*self.service;
+        // `Some`: what the framing said, where that was not the length of a message.
+        let none = contain(|| {
+            let reader = conn.read_half_ref().buffer();
+            // More may have come meanwhile, and the framing have seen it.
+            let is_there = |n| 0 < n && n <= max && (n <= unread || n <= reader.len());
+            let message = match service.frame(&Buffered::new(reader)) {
+                Ok(Frame::Any) => None,
+                Ok(Frame::Ready(n)) if is_there(n) => Some(n),
+                none => return Ok(Some(none)),
+            };
+            if std::mem::take(&mut self.begun) {
+                inner.end_frame();
             }
-            _ => match contain(|| Ok(self.service.frame(&Buffered::new(reader)))) {
-                Ok(frame) => frame,
-                Err(panic) => {
-                    inner.give_up(panic);
-                    return Outcome::More;
+            conn.read_half().begin(message, unread);
+            service.on_request(conn, state).map(|()| None)
+        });
+        match none {
+            Ok(None) => self.after(unread),
+            Ok(Some(none)) => self.no_message(inner, none, unread, ended),
+            Err(error) => {
+                // A connection that was taken away is not this callback's to end any more.
+                if !conn.was_taken() {
+                    inner.give_up(error);
                 }
-            },
-        };
+                self.after(unread)
+            }
+        }
+    }
+
+    /// The framing found no message, or one that is not to be had.
+    #[cold]
+    fn no_message(
+        &mut self,
+        inner: &Arc<Inner>,
+        frame: Result<Frame>,
+        unread: usize,
+        ended: bool,
+    ) -> Outcome {
         let max = inner.options.max_message;
         match frame {
-            Ok(Frame::Any) => self.request(inner, None),
             Ok(Frame::Ready(n)) if n > max => self.refuse(inner, too_large(n, max)),
-            // More may have come meanwhile, and the framing have seen it.
-            Ok(Frame::Ready(n)) if 0 < n && n <= reader.len() => self.request(inner, Some(n)),
             Ok(Frame::Ready(n)) => {
                 // Nobody can be handed an empty message, or bytes that are not there.
-                let error = Error::NotEnough { requested: n, available: reader.len() };
+                let error = Error::NotEnough { requested: n, available: unread };
                 self.refuse(inner, error)
             }
             Ok(Frame::Wait(n))
@@ -150,8 +166,34 @@ impl<S: Service> Served<S> {
                 }
                 Outcome::Nothing
             }
+            Ok(Frame::Any) => Outcome::Nothing,
             Err(error) => self.refuse(inner, error),
         }
+    }
+
+    /// Nothing is left to be handled: is the connection to go on?
+    #[cold]
+    fn leave_calm(&mut self, inner: &Arc<Inner>) -> Outcome {
+        if inner.shared.life.is_broken() && inner.fault().is_none() {
+            // A write timed out: no reply can be whole any more. (Where the socket failed instead,
+            // what the peer had sent before is still to be read, up to its end.)
+            inner.give_up(Error::WriteTimeout.into());
+            return Outcome::More;
+        }
+        if inner.shared.life.is_draining() {
+            // A loop that shuts down ends its connections once no whole message is left.
+            inner.shared.life.ask_to_close();
+            return Outcome::More;
+        }
+        Outcome::Nothing
+    }
+
+    /// Behind a message: there is surely nothing to run.
+    fn is_idle(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| {
+            let reader = conn.read_half_ref().buffer();
+            !reader.is_ended() && reader.is_empty() && conn.inner().shared.life.is_calm()
+        })
     }
 
     fn refuse(&mut self, inner: &Arc<Inner>, error: Error) -> Outcome {
@@ -223,37 +265,11 @@ impl<S: Service> Session for Served<S> {
                 inner.shared.life.open();
                 self.after(0)
             }
-            Phase::Open => {
-                let outcome = self.look(inner);
-                let broken = inner.shared.life.is_broken() && inner.fault().is_none();
-                if outcome == Outcome::Nothing && broken {
-                    // A write timed out: no reply can be whole any more. (Where the socket failed
-                    // instead, what the peer had sent before is still to be read, up to its end.)
-                    inner.give_up(Error::WriteTimeout.into());
-                    return Outcome::More;
-                }
-                if outcome == Outcome::Nothing && inner.shared.life.is_draining() {
-                    // A loop that shuts down ends its connections once no whole message is left.
-                    inner.shared.life.ask_to_close();
-                    return Outcome::More;
-                }
-                outcome
-            }
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        match (&self.conn, self.phase) {
-            (Some(conn), Phase::Open) => {
-                let reader = conn.read_half_ref().buffer();
-                let inner = conn.inner();
-                !reader.is_ended()
-                    && reader.len() == 0
-                    && !inner.shared.life.is_draining()
-                    && !inner.shared.life.is_broken()
-                    && !inner.shared.life.is_closing()
-            }
-            _ => false,
+            Phase::Open => match self.look(inner) {
+                Outcome::More if self.is_idle() => Outcome::Nothing,
+                Outcome::Nothing if !inner.shared.life.is_calm() => self.leave_calm(inner),
+                outcome => outcome,
+            },
         }
     }
 

@@ -9,6 +9,8 @@ use crate::{current, sync::atomic::Ordering::Relaxed};
 
 /// No message bounds the reader.
 const UNBOUNDED: usize = usize::MAX;
+/// Messages of a run are released together, up to so many bytes.
+const RELEASED_AT: usize = 4 << 10;
 
 /// Reads a connection. See [`Connection`](super::Connection) and
 /// [`Connection::into_split`](super::Connection::into_split).
@@ -74,32 +76,39 @@ impl ReadHalf {
         &self.buf
     }
 
-    /// A handler is about to be called for a message of `len` bytes, or for whatever is there.
-    pub(super) fn begin(&mut self, message: Option<usize>) {
+    /// A handler is about to be called for a message of that many of the `unread` bytes, or for
+    /// whatever is there.
+    #[inline]
+    pub(super) fn begin(&mut self, message: Option<usize>, unread: usize) {
         self.message = message.unwrap_or(UNBOUNDED);
         self.left.set(self.message);
         self.consumed.set(0);
         // As much again behind this message: probably a whole one.
-        let queue = message.is_some_and(|len| self.buf.len() >= len.saturating_mul(2));
+        let queue = message.is_some_and(|len| unread >= len.saturating_mul(2));
         // ORDERING: this thread's own note for its next `flush`.
         self.inner.may_queue.store(queue, Relaxed);
     }
 
-    /// The handler has returned: what it left of its message is skipped, what is consumed goes.
-    /// How much was consumed.
+    /// The handler has returned: what it left of its message is skipped, what is consumed goes,
+    /// unless it is little: then it goes when nothing is left to be handled. How much was consumed.
+    #[inline]
     pub(super) fn finish(&mut self) -> usize {
-        let consumed = match self.message_len() {
+        let (consumed, to_release) = match self.message_len() {
             Some(len) => {
-                let skipped = self.buf.skip(self.left.get());
-                debug_assert!(skipped.is_ok(), "the whole message was there");
-                len
+                if self.left.get() > 0 {
+                    let skipped = self.buf.skip(self.left.get());
+                    debug_assert!(skipped.is_ok(), "the whole message was there");
+                }
+                (len, RELEASED_AT)
             }
-            None => self.consumed.get(),
+            None => (self.consumed.get(), 1),
         };
         self.unbind();
         // ORDERING: see `begin`.
         self.inner.may_queue.store(false, Relaxed);
-        self.release();
+        if self.buf.held() >= to_release {
+            self.release();
+        }
         self.inner.flow.restore();
         consumed
     }
@@ -197,15 +206,17 @@ impl Reader for ReadHalf {
     }
 
     fn release(&mut self) {
-        let before = self.buf.len() + self.buf.held();
+        let held = self.buf.held();
         self.buf.release();
+        if held == 0 {
+            return;
+        }
         let after = self.buf.len();
-        if self.inner.flow.released(before, after) {
+        if self.inner.flow.released(after + held, after) {
             self.inner.rearm();
         }
-        if after == 0 && before > 0 && self.live {
+        if after == 0 && self.live {
             self.inner.seal_unpolled();
-            self.buf.release();
         }
     }
 

@@ -126,6 +126,16 @@ impl Life {
         self.has(CLOSING | CLOSED)
     }
 
+    /// Whether its writer may go on.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.has(BROKEN | WRITE_SHUT | CLOSING | CLOSED)
+    }
+
+    /// Nobody wants it to end.
+    pub(crate) fn is_calm(&self) -> bool {
+        !self.has(BROKEN | CLOSING | CLOSED | DRAINING)
+    }
+
     /// Nothing is known that speaks against it.
     pub fn is_active(&self) -> bool {
         !self.has(HUNG_UP | ENDED | BROKEN | CLOSING | CLOSED)

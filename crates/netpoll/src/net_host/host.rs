@@ -81,8 +81,12 @@ impl Net {
         if fill == Fill::More {
             core.again.push(token);
         }
-        if fill != Fill::Nothing && inner.turn.claim() {
-            return Step::Run(inner);
+        if fill != Fill::Nothing {
+            if inner.turn.claim() {
+                return Step::Run(inner);
+            }
+            // SAFETY: as above.
+            unsafe { inner.tell_reader() };
         }
         // Whoever runs callbacks now is told; what runs later asks `is_active`.
         if gone && inner.is_served() && inner.shared.life.is_opened() && inner.turn.is_taken() {
@@ -242,16 +246,22 @@ impl Host for Net {
         if work.is_attached() { Lane::Attached } else { Lane::Accepted }
     }
 
-    fn is_idle(&self, work: &Arc<Inner>) -> bool {
-        work.with_session(|session| session.as_ref().is_some_and(|session| session.is_idle()))
-    }
-
-    fn handle(&self, _: &At<Self>, work: &Arc<Inner>) -> Outcome {
+    fn handle(&self, at: &At<Self>, work: &Arc<Inner>, share: &mut usize) -> Outcome {
         current::running(work, || {
             // Out of its place while it runs: a callback may take the connection and attach it
             // elsewhere, and then another thread puts the next session there.
             let Some(mut session) = work.with_session(Option::take) else { return Outcome::Over };
-            let outcome = session.step(work);
+            let outcome = loop {
+                let outcome = session.step(work);
+                if outcome != Outcome::More {
+                    break outcome;
+                }
+                *share -= 1;
+                if *share == 0 {
+                    break outcome;
+                }
+                at.renew();
+            };
             if outcome == Outcome::Over {
                 // Taken with replies in the queue, or closed: they leave now, if they can.
                 work.send_queued();
@@ -293,6 +303,7 @@ impl Host for Net {
         current::nothing_queued(work);
         // Blocks go back behind each request, so that the next one, of whatever connection, finds
         // them in the CPU's cache.
+        work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
         work.stir();
         let rest = |core: &mut Core| {
             // SAFETY: with the core, this thread holds the role of this connection's poller.
@@ -307,8 +318,6 @@ impl Host for Net {
         }
         if sealed.is_none() && work.is_open() {
             work.command(Command::Tidy(Arc::downgrade(work)));
-        } else {
-            work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
         }
     }
 
@@ -328,6 +337,7 @@ impl Host for Net {
         // What was queued must not wait for the other connections.
         work.send_queued();
         current::nothing_queued(&work);
+        work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
         let here = at.with_core_of(
             |seat| work.lives_at(seat),
             |core| core.sated.push_back(Arc::clone(&work)),

@@ -65,7 +65,7 @@ pub enum Step<W> {
 /// What one step of a turn came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A message was handled; there may be more.
+    /// There may be more to handle.
     More,
     /// There is nothing to handle.
     Nothing,
@@ -134,10 +134,9 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn turn(work: &Self::Work) -> &Turn;
     /// Turn owned: whose cap its handlers count against. It does not change while they run or queue.
     fn lane(work: &Self::Work) -> Lane;
-    /// Turn owned, any state: a quick look that there is surely nothing to handle.
-    fn is_idle(&self, work: &Self::Work) -> bool;
-    /// Turn owned, HANDLER: one step of user code.
-    fn handle(&self, at: &At<Self>, work: &Self::Work) -> Outcome;
+    /// Turn owned, HANDLER: steps of user code, each counted off `share`, until nothing is to be
+    /// handled or the share is used up; [`At::renew`] is called between two.
+    fn handle(&self, at: &At<Self>, work: &Self::Work, share: &mut usize) -> Outcome;
     /// HANDLER, perhaps without the role before it returns: what `Step::Aside` asked for.
     fn aside(&self, seat: &Arc<Seat<Self>>);
     /// Turn owned, before it is given back; DRIVING, with the core, where this thread drives.
@@ -596,6 +595,17 @@ impl<H: Host> At<H> {
         }
     }
 
+    /// In the HANDLER state, between two handlers that run in a row: the second is another one to
+    /// the watchdog.
+    #[inline]
+    pub fn renew(&self) {
+        if let Some((seat, hold)) = self.role.take() {
+            if let Some(hold) = seat.role.renew(hold) {
+                self.role.set(Some((seat, hold)));
+            }
+        }
+    }
+
     /// In a handler, before any wait: passes the role on, if this thread still has it.
     pub fn hand_over(&self) {
         if let Some((seat, hold)) = self.role.take() {
@@ -666,16 +676,10 @@ impl<H: Host> At<H> {
             if !cfg!(netpoll_mutant = "mark_cleared_late") {
                 turn.begin();
             }
-            while !host.is_idle(&work) {
-                match self.in_handler(|| host.handle(self, &work)) {
-                    Outcome::More => {}
-                    Outcome::Nothing => break,
-                    Outcome::Over => return,
-                }
-                share -= 1;
-                if share == 0 {
-                    return host.later(self, work);
-                }
+            match self.in_handler(|| host.handle(self, &work, &mut share)) {
+                Outcome::More => return host.later(self, work),
+                Outcome::Nothing => {}
+                Outcome::Over => return,
             }
             if cfg!(netpoll_mutant = "mark_cleared_late") {
                 turn.begin();

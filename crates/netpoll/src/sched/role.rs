@@ -5,11 +5,11 @@
 //! of the input buffer of every connection of that poller) is called its *core*.
 //!
 //! ```text
-//!  VACANT ──take──▶ DRIVING ──sleep──▶ ASLEEP          epochs grow at take, enter and
-//!    ▲               │  ▲ ▲──awake──────┘              vacate, so that a look that sees
+//!  VACANT ──take──▶ DRIVING ──sleep──▶ ASLEEP          epochs grow at take, enter, renew
+//!    ▲               │  ▲ ▲──awake──────┘              and vacate, so that a look that sees
 //!    │          enter│  │leave (compare-exchange)      the same epoch twice saw the same
 //!    │               ▼  │                              handler, and a late return fails
-//!    └──pass,seize──HANDLER         DRIVING ──end──▶ ENDED
+//!    └──pass,seize──HANDLER ─renew─▶ HANDLER         DRIVING ──end──▶ ENDED
 //! ```
 //!
 //! Invariants:
@@ -118,6 +118,25 @@ impl Role {
         // ORDERING: nobody has touched the core since `enter` if this succeeds, so it need not
         // acquire anything; AcqRel keeps the core's accesses that follow behind it.
         self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok().then_some(hold)
+    }
+
+    /// Handler → the next handler, which the watchdog is to tell from this one; or nothing where the
+    /// role was taken meanwhile (R3).
+    #[cfg(not(netpoll_mutant = "renew_without_cas"))]
+    #[inline]
+    pub fn renew(&self, hold: Hold) -> Option<Hold> {
+        let from = Look::of(hold.epoch, State::Handler).0;
+        let next = Hold { epoch: hold.epoch + 1 };
+        let to = Look::of(next.epoch, State::Handler).0;
+        // ORDERING: release, as `store` on entering a handler; nothing is acquired.
+        self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok().then_some(next)
+    }
+
+    /// The mistake of entering the next handler as if from DRIVING.
+    #[cfg(netpoll_mutant = "renew_without_cas")]
+    pub fn renew(&self, mut hold: Hold) -> Option<Hold> {
+        self.enter(&mut hold);
+        Some(hold)
     }
 
     /// Handler → vacant by the handler's own thread. True: the caller must offer the role (R4).

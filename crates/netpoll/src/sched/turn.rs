@@ -41,13 +41,15 @@ impl Turn {
     #[inline]
     #[must_use]
     pub fn claim(&self) -> bool {
+        // An idle turn needs no mark: what was done before is the new owner's own doing.
         // ORDERING: release publishes what was done before (T1) to the owner's `begin`; acquire
         // takes over what the last owner left, published by `finish`.
-        self.0.fetch_or(BUSY | MARK, AcqRel) & BUSY == 0
+        self.try_take() || self.0.fetch_or(BUSY | MARK, AcqRel) & BUSY == 0
     }
 
     /// Idle → busy, without a mark: for who has nothing to be handled, and only needs what belongs
     /// to the owner. What comes meanwhile makes `finish` fail, as ever.
+    #[inline]
     #[must_use]
     pub fn try_take(&self) -> bool {
         // ORDERING: as in `claim`; nothing is published to an owner.
@@ -57,8 +59,11 @@ impl Turn {
     /// The owner begins to look (T2).
     #[inline]
     pub fn begin(&self) {
-        // ORDERING: acquire pairs with the release of every `claim` whose mark this clears.
-        self.0.fetch_and(!MARK, AcqRel);
+        // ORDERING: acquire pairs with the release of every `claim` whose mark this clears. A mark
+        // that the load does not see yet makes `finish` fail (T3).
+        if self.0.load(Relaxed) & MARK != 0 {
+            self.0.fetch_and(!MARK, AcqRel);
+        }
     }
 
     /// Gives the turn back. False: something came, the caller still owns it and begins again (T3).

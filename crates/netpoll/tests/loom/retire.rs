@@ -82,11 +82,7 @@ impl Host for World {
         &work.turn
     }
 
-    fn is_idle(&self, _: &Arc<Conn>) -> bool {
-        false
-    }
-
-    fn handle(&self, _: &At<Self>, work: &Arc<Conn>) -> Outcome {
+    fn handle(&self, _: &At<Self>, work: &Arc<Conn>, _: &mut usize) -> Outcome {
         // The message is a farewell.
         *self.handled.lock().unwrap() += 1;
         drop(work.lease.lock().unwrap().take());

@@ -215,9 +215,6 @@ impl Sim {
                 conn.produced.store(have + n, Release);
             }
         });
-        if any {
-            conn.readable.notify(conn.unread());
-        }
         (any, more)
     }
 
@@ -349,13 +346,23 @@ impl Host for Sim {
         if cfg!(netpoll_mutant = "mark_before_bytes") {
             let claimed = conn.turn.claim();
             self.fill(conn);
-            return if claimed { Step::Run(Arc::clone(conn)) } else { Step::Again };
+            if claimed {
+                return Step::Run(Arc::clone(conn));
+            }
+            conn.readable.notify(conn.unread());
+            return Step::Again;
         }
         let (any, more) = self.fill(conn);
         if more && !cfg!(netpoll_mutant = "budget_forgotten") {
             core.again.push(id);
         }
-        if any && conn.turn.claim() { Step::Run(Arc::clone(conn)) } else { Step::Again }
+        if any {
+            if conn.turn.claim() {
+                return Step::Run(Arc::clone(conn));
+            }
+            conn.readable.notify(conn.unread());
+        }
+        Step::Again
     }
 
     fn receive(&self, _: &Arc<Seat<Self>>, core: &mut Core, commands: &mut Vec<Command>) {
@@ -412,11 +419,48 @@ impl Host for Sim {
         &work.turn
     }
 
-    fn is_idle(&self, work: &Arc<Conn>) -> bool {
-        work.unread() == 0 || work.closed.load(Acquire)
+    fn handle(&self, at: &At<Self>, work: &Arc<Conn>, share: &mut usize) -> Outcome {
+        let idle = || work.unread() == 0 || work.closed.load(Acquire);
+        if idle() {
+            return Outcome::Nothing;
+        }
+        loop {
+            self.step(at, work);
+            *share -= 1;
+            if idle() {
+                return Outcome::Nothing;
+            }
+            if *share == 0 {
+                return Outcome::More;
+            }
+            at.renew();
+        }
     }
 
-    fn handle(&self, at: &At<Self>, work: &Arc<Conn>) -> Outcome {
+    fn aside(&self, _: &Arc<Seat<Self>>) {}
+
+    fn rest(&self, _: &At<Self>, _: &Arc<Conn>) {}
+
+    fn later(&self, at: &At<Self>, work: Arc<Conn>) {
+        let home = work.home;
+        let here = at
+            .with_core_of(|seat| seat.shared == home, |core| core.ready.push_back(work.clone()))
+            .is_some();
+        if !here {
+            at.sched.seats()[home].send(self, Command::Run(work));
+        }
+    }
+
+    fn seated(&self, _: &Seat<Self>) {}
+
+    fn scope(&self, _: &At<Self>, f: impl FnOnce()) {
+        f();
+    }
+}
+
+impl Sim {
+    /// One handler.
+    fn step(&self, at: &At<Self>, work: &Arc<Conn>) {
         self.tick();
         assert!(self.running.fetch_add(1, S) < self.cap, "more handlers than the cap");
         // Held through the handler: a second one beside it is found.
@@ -455,27 +499,6 @@ impl Host for Sim {
                 self.end(&at.sched);
             }
         }
-        Outcome::More
-    }
-
-    fn aside(&self, _: &Arc<Seat<Self>>) {}
-
-    fn rest(&self, _: &At<Self>, _: &Arc<Conn>) {}
-
-    fn later(&self, at: &At<Self>, work: Arc<Conn>) {
-        let home = work.home;
-        let here = at
-            .with_core_of(|seat| seat.shared == home, |core| core.ready.push_back(work.clone()))
-            .is_some();
-        if !here {
-            at.sched.seats()[home].send(self, Command::Run(work));
-        }
-    }
-
-    fn seated(&self, _: &Seat<Self>) {}
-
-    fn scope(&self, _: &At<Self>, f: impl FnOnce()) {
-        f();
     }
 }
 

@@ -420,11 +420,21 @@ impl Inner {
             }
             if result != Fill::Nothing {
                 self.shared.counters.set_received(input.received);
-                let ended = self.shared.life.is_ended();
-                self.readable.notify(if ended { usize::MAX } else { input.buf.occupied() });
             }
             result
         })
+    }
+
+    /// After a [`fill`](Self::fill) that was not the reader's own: wakes it, if it waits. Not needed
+    /// where the turn was claimed behind the fill, since then there is no handler that could.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Inner::fill`].
+    pub(crate) unsafe fn tell_reader(&self) {
+        // SAFETY: the caller owns the input.
+        let occupied = self.input.with_mut(|input| unsafe { &mut *input }.buf.occupied());
+        self.readable.notify(if self.shared.life.is_ended() { usize::MAX } else { occupied });
     }
 
     fn end_of_input(&self, input: &mut Input, error: Option<io::Error>) {

@@ -51,10 +51,10 @@ impl Inner {
         self.fin.load(Acquire) || self.shared.life.is_broken()
     }
 
-    /// Whether a flush may leave its bytes for a later one: this thread is about to handle more
-    /// messages of this connection, and little is queued.
+    /// Whether a flush of the connection's handler may leave its bytes for a later one: more of its
+    /// messages are about to be handled, and little is queued.
     pub(crate) fn queues(&self) -> bool {
-        self.may_queue.load(Relaxed) && self.unsent() < MOST_QUEUED && current::is_running(self)
+        self.may_queue.load(Relaxed) && self.unsent() < MOST_QUEUED
     }
 
     /// Sends what flushes have left queued, if anything. Never waits.
@@ -80,19 +80,18 @@ impl Inner {
     }
 
     fn send(&self, output: &mut linkbuffer::ReadHalf) {
-        // A sealed block that is empty goes back here.
-        output.release();
         loop {
+            let len = output.len();
             let chunk = output.chunk();
             if self.fin.load(Relaxed) || self.shared.life.is_broken() {
                 // The stream has its end, or a part of it was lost: nothing can follow.
-                if !output.is_empty() {
-                    self.advance_output(output, output.len());
+                if len > 0 {
+                    self.advance_output(output, len);
                     self.wake_all();
                 }
                 return;
             }
-            let result = match output.len() {
+            let result = match len {
                 0 => return self.finish_output(),
                 n if n == chunk.len() => sys::send(self.fd(), chunk),
                 _ => {
@@ -115,6 +114,10 @@ impl Inner {
                     self.full.clear();
                     let have = usize::try_from(sent).unwrap_or(usize::MAX);
                     self.drained.notify(have);
+                    if n == len {
+                        // Who has flushed more meanwhile has marked the sender's turn.
+                        return self.finish_output();
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.full.found() {
@@ -249,11 +252,15 @@ impl Inner {
 
     /// Why nothing can be written, if so.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        let life = &self.shared.life;
-        if life.is_broken() {
-            return Err(self.fault().unwrap_or(Error::WriteTimeout));
+        if self.shared.life.is_writable() { Ok(()) } else { Err(self.why_not_writable()) }
+    }
+
+    #[cold]
+    fn why_not_writable(&self) -> Error {
+        if self.shared.life.is_broken() {
+            return self.fault().unwrap_or(Error::WriteTimeout);
         }
-        if life.is_write_shut() || life.is_closing() { Err(Error::Closed) } else { Ok(()) }
+        Error::Closed
     }
 
     /// Why what is flushed cannot be sent, if so: as [`Inner::check_writable`], but our half may be
