@@ -13,7 +13,8 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use netpoll::{
-    Callbacks, EventLoop, LengthPrefixed, Listener, Reader, Runner, WriterExt, service_fn,
+    BINARY_INPLACE_THRESHOLD, Callbacks, EventLoop, LengthPrefixed, Listener, Reader, Runner,
+    Writer, WriterExt, service_fn,
 };
 use poller::sys::ThreadClock;
 use signal_hook::{consts::TERM_SIGNALS, iterator::Signals};
@@ -94,7 +95,13 @@ fn service(load: Load) -> Callbacks<()> {
         if !idle && r.len() > HEADER {
             load.apply();
         }
-        w.write_bytes(r.slice(r.len())?)?;
+        let len = r.len();
+        // Sharing what is short costs more than copying it.
+        if len < BINARY_INPLACE_THRESHOLD {
+            w.write_binary(r.next(len)?)?;
+        } else {
+            w.write_bytes(r.slice(len)?)?;
+        }
         w.flush()?;
         Ok(())
     })

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use linkbuffer::{Error, Reader, Result};
+use linkbuffer::{Error, ReadHalf, Reader, Result};
 
 /// What a framing function says of the bytes that are buffered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,18 +39,28 @@ pub enum Frame {
 /// ```
 pub struct Buffered<'a> {
     reader: &'a dyn Reader,
+    /// The first bytes, as they lie together: most framing functions need no more.
+    front: &'a [u8],
+    len: usize,
 }
 
 impl<'a> Buffered<'a> {
     /// A view of `reader`, which must be one that does not wait. Connections make their own; this
     /// is for testing a framing function.
     pub fn new(reader: &'a dyn Reader) -> Self {
-        Self { reader }
+        Self { reader, front: reader.chunk(), len: reader.len() }
+    }
+
+    /// A view of a connection's `reader`, in which `len` bytes have been seen.
+    #[inline]
+    pub(crate) fn of(reader: &'a ReadHalf, len: usize) -> Self {
+        Self { reader, front: reader.chunk(), len }
     }
 
     /// How many bytes are buffered. At least one, when a connection asks.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.reader.len()
+        self.len
     }
 
     /// Whether nothing is buffered.
@@ -64,8 +74,12 @@ impl<'a> Buffered<'a> {
     ///
     /// [`Error::NotEnough`] where fewer are buffered, [`Error::Ended`] where the stream has ended
     /// too. A framing function may return either as it is: it means [`Frame::Wait`] for `n`.
+    #[inline]
     pub fn peek(&self, n: usize) -> Result<&[u8]> {
-        self.reader.peek(n)
+        match self.front.get(..n) {
+            Some(bytes) => Ok(bytes),
+            None => self.reader.peek(n),
+        }
     }
 
     /// The length through the first `delimiter`, if it is there. Each byte is scanned once,
@@ -153,13 +167,11 @@ impl LengthPrefixed {
 impl Framing for LengthPrefixed {
     fn frame(&self, buffered: &Buffered<'_>) -> Result<Frame> {
         let field = buffered.peek(self.width)?;
-        let mut bytes = [0; 8];
+        let digit = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
         let body = if self.big_endian {
-            bytes[8 - self.width..].copy_from_slice(field);
-            u64::from_be_bytes(bytes)
+            field.iter().fold(0, digit)
         } else {
-            bytes[..self.width].copy_from_slice(field);
-            u64::from_le_bytes(bytes)
+            field.iter().rev().fold(0, digit)
         };
         let len = usize::try_from(body).unwrap_or(usize::MAX);
         if len > self.max {

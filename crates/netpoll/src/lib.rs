@@ -29,8 +29,8 @@ mod timers;
 mod watch;
 
 pub use linkbuffer::{
-    ByteReader, Error, LinkBuffer, Owned, Placeholder, Reader, ReaderExt, Reserve, Result, Slice,
-    VecWriter, Writer, WriterExt,
+    BINARY_INPLACE_THRESHOLD, ByteReader, Error, LinkBuffer, Owned, Placeholder, Reader, ReaderExt,
+    Reserve, Result, Slice, VecWriter, Writer, WriterExt,
 };
 
 pub use poller::Balance;

@@ -69,14 +69,15 @@ impl Timeout {
     }
 }
 
-/// What outlives the descriptor.
+/// What outlives the descriptor. What every request touches comes first, on one line.
+#[repr(C)]
 pub(crate) struct Shared {
+    pub(crate) life: Life,
+    pub(crate) counters: Counters,
     id: u64,
     /// Asked of the kernel when somebody asks us.
     local: OnceLock<Option<Box<Addr>>>,
     peer: Option<Addr>,
-    pub(crate) life: Life,
-    pub(crate) counters: Counters,
     inner: Mutex<Weak<Inner>>,
     read_timeout: Timeout,
     write_timeout: Timeout,

@@ -97,11 +97,12 @@ impl WriteHalf {
     /// A handler that promised not to wait must not let without limit gather what it cannot send.
     fn check_backlog(&self) -> Result<()> {
         let unsent = self.inner.unsent();
-        if unsent == 0 || !current::is_inline() {
+        if unsent == 0 {
             return Ok(());
         }
         let backlog = unsent.saturating_add(self.buf.malloc_len() as u64);
-        if backlog > self.limit as u64 { Err(Error::WouldWait) } else { Ok(()) }
+        let too_much = backlog > self.limit as u64 && current::is_inline();
+        if too_much { Err(Error::WouldWait) } else { Ok(()) }
     }
 
     /// Whether `n` more bytes may be written before the next flush.

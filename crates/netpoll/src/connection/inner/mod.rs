@@ -100,19 +100,47 @@ pub(crate) enum Fill {
     More,
 }
 
+/// In the order of use: with a thousand connections each line of it comes from far away.
+#[repr(C)]
 pub(crate) struct Inner {
+    // For every event.
     fd: OwnedFd,
-    /// On TCP a short read says that the socket is drained.
-    is_tcp: bool,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) options: Arc<Options>,
-    home: Mutex<Place>,
-    /// That slot, as a raw token.
-    token: AtomicU64,
-    /// Where its home's seat is, to be compared with only.
-    seat: AtomicPtr<Seat<Net>>,
+    pub(crate) turn: Turn,
+    /// The last send found no room: the next writable edge goes on.
+    full: Full,
     /// A poller fills the input; otherwise its reader does.
     polled: AtomicBool,
+    /// On TCP a short read says that the socket is drained.
+    is_tcp: bool,
+    /// The input may hold a block: something was read since it was last sealed.
+    open: AtomicBool,
+    /// As much again is waiting to be handled: `flush` may leave its bytes queued.
+    pub(crate) may_queue: AtomicBool,
+    sender: Turn,
+    /// The end of our half was sent; the sender's.
+    fin: AtomicBool,
+    pub(crate) shared: Arc<Shared>,
+    session: UnsafeCell<Option<Box<dyn Session>>>,
+    pub(crate) flow: Flow,
+    input: UnsafeCell<Input>,
+    pub(crate) options: Arc<Options>,
+    /// Where its home's seat is, to be compared with only.
+    seat: AtomicPtr<Seat<Net>>,
+
+    // For every reply.
+    /// Bytes flushed by the writer, ever; only the write half stores it.
+    flushed: AtomicU64,
+    /// Bytes accepted by the kernel, ever; only the sender stores it.
+    sent: AtomicU64,
+    drained: Slot,
+    output: UnsafeCell<linkbuffer::ReadHalf>,
+    clocks: Clocks,
+
+    // For few.
+    readable: Slot,
+    /// Its slot in the table of its home, as a raw token.
+    token: AtomicU64,
+    home: Mutex<Place>,
     /// Some service's callbacks run for it; otherwise its halves alone decide when it closes.
     served: AtomicBool,
     /// It was attached, not accepted: its handlers have a cap of their own.
@@ -121,34 +149,10 @@ pub(crate) struct Inner {
     halves: AtomicU8,
     /// The halves may go to different threads: each acts on its own drop.
     split: AtomicBool,
-
-    pub(crate) turn: Turn,
-    session: UnsafeCell<Option<Box<dyn Session>>>,
-    /// `on_disconnect`, which runs beside the session.
-    on_disconnect: Mutex<Option<Disconnect>>,
-
-    input: UnsafeCell<Input>,
-    /// The input may hold a block: something was read since it was last sealed.
-    open: AtomicBool,
-    pub(crate) flow: Flow,
-    readable: Slot,
-
-    sender: Turn,
-    output: UnsafeCell<linkbuffer::ReadHalf>,
-    /// Bytes flushed by the writer, ever; only the write half stores it.
-    flushed: AtomicU64,
-    /// Bytes accepted by the kernel, ever; only the sender stores it.
-    sent: AtomicU64,
-    /// The end of our half was sent; the sender's.
-    fin: AtomicBool,
-    /// The last send found no room: the next writable edge goes on.
-    full: Full,
-    drained: Slot,
-    /// As much again is waiting to be handled: `flush` may leave its bytes queued.
-    pub(crate) may_queue: AtomicBool,
-    clocks: Clocks,
     /// The socket's error, as an errno; 0: none.
     fault: AtomicI32,
+    /// `on_disconnect`, which runs beside the session.
+    on_disconnect: Mutex<Option<Disconnect>>,
 }
 
 // SAFETY: the three cells are not Sync by themselves. Each is touched only by the owner that the
