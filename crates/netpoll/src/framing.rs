@@ -41,26 +41,24 @@ pub struct Buffered<'a> {
     reader: &'a dyn Reader,
     /// The first bytes, as they lie together: most framing functions need no more.
     front: &'a [u8],
-    len: usize,
 }
 
 impl<'a> Buffered<'a> {
     /// A view of `reader`, which must be one that does not wait. Connections make their own; this
     /// is for testing a framing function.
     pub fn new(reader: &'a dyn Reader) -> Self {
-        Self { reader, front: reader.chunk(), len: reader.len() }
+        Self { reader, front: reader.chunk() }
     }
 
-    /// A view of a connection's `reader`, in which `len` bytes have been seen.
+    /// The same, where the compiler knows what kind of reader it is.
     #[inline]
-    pub(crate) fn of(reader: &'a ReadHalf, len: usize) -> Self {
-        Self { reader, front: reader.chunk(), len }
+    pub(crate) fn of(reader: &'a ReadHalf) -> Self {
+        Self { reader, front: reader.chunk() }
     }
 
     /// How many bytes are buffered. At least one, when a connection asks.
-    #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.reader.len()
     }
 
     /// Whether nothing is buffered.

@@ -106,7 +106,7 @@ impl<S: Service> Served<S> {
             let reader = conn.read_half_ref().buffer();
             // More may have come meanwhile, and the framing have seen it.
             let is_there = |n| 0 < n && n <= max && (n <= unread || n <= reader.len());
-            let message = match service.frame(&Buffered::of(reader, unread)) {
+            let message = match service.frame(&Buffered::of(reader)) {
                 Ok(Frame::Any) => None,
                 Ok(Frame::Ready(n)) if is_there(n) => Some(n),
                 none => return Ok(Some(none)),

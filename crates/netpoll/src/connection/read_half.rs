@@ -53,6 +53,8 @@ impl ReadHalf {
         closed.live = false;
         let mut half = mem::replace(self, closed);
         half.unbind();
+        // What earlier messages left held would count against its waits.
+        half.release();
         // What it flushes is sent at once.
         // ORDERING: see `begin`.
         half.inner.may_queue.store(false, Relaxed);
@@ -80,6 +82,10 @@ impl ReadHalf {
     /// whatever is there.
     #[inline]
     pub(super) fn begin(&mut self, message: Option<usize>, unread: usize) {
+        if message.is_none() {
+            // It may wait, and what is held counts against that.
+            self.release();
+        }
         self.message = message.unwrap_or(UNBOUNDED);
         self.left.set(self.message);
         self.consumed.set(0);

@@ -6,7 +6,8 @@
 //! | BUSY | queued or running: its owner will look |
 //! | BUSY, MARK | and something came since the owner last began to look |
 //!
-//! - **T1** Who publishes (bytes, an end, a wish to close) publishes first and marks second.
+//! - **T1** Who publishes (bytes, an end, a wish to close) publishes first and claims second: that
+//!   takes an idle turn, and marks a busy one.
 //! - **T2** The owner clears the mark first and looks second.
 //! - **T3** A turn is given back by compare-exchange from unmarked only: a mark that came since
 //!   the last look sends the owner around once more.
