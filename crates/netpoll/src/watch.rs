@@ -22,8 +22,12 @@ use crate::{
 
 /// Between looks that find nothing.
 const CALM: Duration = Duration::from_millis(10);
-/// Between two looks at the same handler; and always, while rescues are frequent.
+/// Until the second look at a handler; and between all looks while rescues are frequent.
 const SOON: Duration = Duration::from_micros(200);
+/// Until the second look, while rescues are frequent: most that are seen then will be taken.
+const QUICK: Duration = Duration::from_micros(60);
+/// How late the system may end a pause. Its default, 50 µs, is as long as `QUICK`.
+const SLACK: Duration = Duration::from_micros(5);
 /// How long a handler may burn while all cores do.
 const BURN: Duration = Duration::from_millis(10);
 /// Rescues within `WINDOW` that count as frequent.
@@ -39,8 +43,19 @@ struct Suspect {
     clock: ThreadClock,
     since: Instant,
     cpu_then: Duration,
+    /// Until it is looked at again: longer each time that it is left alone.
+    patience: Duration,
     /// It was there at the last look as well.
     stays: bool,
+    /// It has used its CPU since it was first seen.
+    burns: bool,
+}
+
+/// A thread whose role was taken while it burned.
+struct Burner {
+    clock: ThreadClock,
+    /// When it was last seen to have used its CPU, and how much by then.
+    seen: (Instant, Duration),
 }
 
 /// A cap that is full while others queue.
@@ -59,13 +74,15 @@ pub(crate) struct Rules {
     full: [Option<Full>; 2],
     cores: usize,
     suspects: Vec<Suspect>,
-    /// Threads whose role was taken while they burned, and their CPU time at the last look.
-    burners: Vec<(ThreadClock, Duration)>,
+    burners: Vec<Burner>,
     rescues: Vec<Instant>,
 }
 
 impl Rules {
+    /// Rules for a watchdog on the calling thread.
     pub(crate) fn new() -> Self {
+        // Without it, pauses are a little longer than they are meant to be.
+        let _ = sys::set_timer_slack(SLACK);
         Self {
             cores: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             counted: None,
@@ -110,13 +127,19 @@ impl Rules {
         }
     }
 
-    /// How many of the threads that lost their role still burn.
-    fn still_burning(&mut self) -> usize {
-        self.burners.retain_mut(|(clock, then)| {
-            let now = clock.cpu_time();
-            let burns = now.saturating_sub(*then) >= SOON / 2;
-            *then = now;
-            burns
+    fn is_frequent(&self) -> bool {
+        self.rescues.len() >= FREQUENT
+    }
+
+    /// How many of the threads that lost their role still burn, or wait for a core to do so.
+    fn still_burning(&mut self, now: Instant) -> usize {
+        self.burners.retain_mut(|burner| {
+            let (at, then) = burner.seen;
+            let cpu = burner.clock.cpu_time();
+            if cpu > then {
+                burner.seen = (now, cpu);
+            }
+            cpu > then || now.saturating_duration_since(at) < BURN
         });
         self.burners.len()
     }
@@ -127,52 +150,75 @@ impl Watch<Net> for Rules {
 
     fn look(&mut self, sched: &Scheduler<Net>) {
         let now = sys::now();
+        if !self.burners.is_empty() {
+            // Who drives again is done with its handler.
+            sched.each_seat(|seat| {
+                let driver = *lock(&seat.shared.clock);
+                self.burners.retain(|burner| Some(burner.clock) != driver);
+            });
+        }
         self.count_time(sched, now);
         self.look_at_cap(Lane::Accepted, sched, now);
         self.look_at_cap(Lane::Attached, sched, now);
     }
 
-    fn pause(&mut self, soon: bool) {
+    fn pause(&mut self, _: bool) {
         let now = sys::now();
         self.rescues.retain(|&at| now.saturating_duration_since(at) < WINDOW);
         self.suspects.retain_mut(|suspect| std::mem::take(&mut suspect.stays));
-        let frequent = self.rescues.len() >= FREQUENT;
-        thread::sleep(if soon || frequent || !self.suspects.is_empty() { SOON } else { CALM });
+        let calm = if self.is_frequent() { SOON } else { CALM };
+        thread::sleep(self.suspects.iter().map(|s| s.patience).fold(calm, Duration::min));
     }
 
     fn suspect(&mut self, seat: &Arc<Seat<Net>>, look: Look) {
         let id = Arc::as_ptr(seat) as usize;
-        let known = self.suspects.iter_mut().find(|s| s.seat == id);
-        if let Some(suspect) = known {
+        let now = sys::now();
+        if let Some(at) = self.suspects.iter().position(|s| s.seat == id) {
+            let suspect = &mut self.suspects[at];
             if suspect.look == look {
+                let due = BURN.saturating_sub(now.saturating_duration_since(suspect.since));
+                suspect.patience = (2 * suspect.patience).min(due).max(SOON);
                 suspect.stays = true;
                 return;
             }
+            self.suspects.swap_remove(at);
+            if !self.is_frequent() {
+                // Handlers come and go there. To suspect each that is seen would be to look all the
+                // time at a poller that is merely busy.
+                return;
+            }
         }
-        self.suspects.retain(|s| s.seat != id);
         let Some(clock) = *lock(&seat.shared.clock) else { return };
-        let (since, cpu_then) = (sys::now(), clock.cpu_time());
-        self.suspects.push(Suspect { seat: id, look, clock, since, cpu_then, stays: true });
+        let patience = if self.is_frequent() { QUICK } else { SOON };
+        let (since, cpu_then) = (now, clock.cpu_time());
+        let suspect =
+            Suspect { seat: id, look, clock, since, cpu_then, patience, stays: true, burns: false };
+        self.suspects.push(suspect);
     }
 
     fn may_take(&mut self, seat: &Arc<Seat<Net>>, look: Look) -> bool {
         let id = Arc::as_ptr(seat) as usize;
-        let suspect = self.suspects.iter().find(|s| s.seat == id && s.look == look);
+        let suspect = self.suspects.iter_mut().find(|s| s.seat == id && s.look == look);
         let Some(suspect) = suspect else { return false };
-        let elapsed = sys::now().saturating_duration_since(suspect.since);
+        let now = sys::now();
+        let elapsed = now.saturating_duration_since(suspect.since);
         let burnt = suspect.clock.cpu_time().saturating_sub(suspect.cpu_then);
-        burnt < elapsed / 2 || elapsed >= BURN || self.still_burning() + 1 < self.cores
+        suspect.burns = burnt >= elapsed / 2;
+        !suspect.burns || elapsed >= BURN || self.still_burning(now) + 1 < self.cores
     }
 
     fn took(&mut self, seat: &Arc<Seat<Net>>) {
         let id = Arc::as_ptr(seat) as usize;
-        if let Some(at) = self.suspects.iter().position(|s| s.seat == id) {
-            let suspect = self.suspects.swap_remove(at);
-            let cpu = suspect.clock.cpu_time();
-            if cpu > suspect.cpu_then {
-                self.burners.push((suspect.clock, cpu));
-            }
+        let now = sys::now();
+        let Some(at) = self.suspects.iter().position(|s| s.seat == id) else { return };
+        let suspect = self.suspects.swap_remove(at);
+        if suspect.burns {
+            self.burners
+                .push(Burner { clock: suspect.clock, seen: (now, suspect.clock.cpu_time()) });
         }
-        self.rescues.push(sys::now());
+        // What was left alone for its time would not have been taken sooner by more looks.
+        if now.saturating_duration_since(suspect.since) < BURN {
+            self.rescues.push(now);
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::errno::check;
+
 /// The monotonic clock that all timeouts and deadlines go by.
 #[inline]
 pub fn now() -> Instant {
@@ -22,7 +24,7 @@ pub fn now() -> Instant {
 /// # let _ = busy;
 /// assert!(clock.cpu_time() > before);
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadClock {
     /// Made from the thread's kernel id, so using it after the thread ended is harmless: the kernel
     /// then says so, or answers for a thread that got the same id.
@@ -52,6 +54,19 @@ impl ThreadClock {
         }
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
+}
+
+/// How late the calling thread's sleeps and timeouts may end, beyond what the machine's load makes of
+/// them. Threads start with the slack of who started them, 50 µs unless that was changed.
+///
+/// # Errors
+///
+/// None that the kernel documents; a sandbox may forbid it.
+pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
+    // 0 would mean the default.
+    let nanos = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX).max(1);
+    // SAFETY: this option takes a number, and changes nothing but the calling thread's slack.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos) }).map(drop)
 }
 
 /// A timeout as the kernel takes it. What is beyond its range is as good as forever.
@@ -126,6 +141,16 @@ mod tests {
             if times == 1 { Err(io::Error::from_raw_os_error(libc::EINTR)) } else { Ok(left) }
         });
         assert_eq!(forever.unwrap(), Some(Duration::MAX));
+    }
+
+    #[test]
+    fn slack_is_this_threads() {
+        // SAFETY: this option takes and returns a number.
+        let slack = || unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+        set_timer_slack(Duration::from_micros(7)).unwrap();
+        assert_eq!(slack(), 7_000);
+        set_timer_slack(Duration::ZERO).unwrap();
+        assert_eq!(slack(), 1);
     }
 
     #[test]

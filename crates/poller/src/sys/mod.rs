@@ -37,7 +37,7 @@ mod socket;
 mod sockopt;
 
 pub use addr::{Addr, ParseAddrError};
-pub use clock::{ThreadClock, now};
+pub use clock::{ThreadClock, now, set_timer_slack};
 #[cfg(not(netpoll_loom))]
 pub(crate) use epoll::{Epoll, RawEvent};
 pub use errno::{AcceptFailure, accept_failure};
