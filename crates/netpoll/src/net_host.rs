@@ -4,6 +4,7 @@
 
 mod drain;
 mod due;
+pub(crate) mod habit;
 mod host;
 mod linger;
 mod listeners;
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots<Entry>,
     /// CPU clock of the thread that drives.
     pub(crate) clock: Mutex<Option<ThreadClock>>,
+    /// Whether handlers here mostly block.
+    pub(crate) habit: habit::Habit,
     /// The connection whose handler left flushed bytes queued.
     pub(crate) queued: Mutex<Option<Arc<Inner>>>,
     asides: Mutex<Asides>,
@@ -188,6 +191,7 @@ impl Net {
             poller: Member::new(poller, Link::new()),
             slots,
             clock: Mutex::new(None),
+            habit: habit::Habit::new(),
             queued: Mutex::new(None),
             asides: Mutex::new(Asides::default()),
         };

@@ -212,7 +212,9 @@ impl Watch<Net> for Rules {
         let now = sys::now();
         let Some(at) = self.suspects.iter().position(|s| s.seat == id) else { return };
         let suspect = self.suspects.swap_remove(at);
-        if suspect.burns {
+        if !suspect.burns {
+            seat.shared.habit.blocked();
+        } else {
             self.burners
                 .push(Burner { clock: suspect.clock, seen: (now, suspect.clock.cpu_time()) });
         }

@@ -474,6 +474,8 @@ fn the_cap_goes_up_and_down_while_running() {
     event_loop.set_cap(2);
     assert_eq!(event_loop.stats().cap, 2);
     let mut clients: Vec<_> = (0..8).map(|_| connect(addr)).collect();
+    // Once they are open, only requests take places.
+    clients.iter_mut().for_each(|client| ping(client, b"hello"));
     for client in &mut clients {
         client.write_all(&frame(b"wait")).unwrap();
     }

@@ -154,3 +154,29 @@ fn the_watchdog_sleeps_while_nothing_happens() {
     ping(&mut client, b"again");
     eventually("it woke", || switches("idle-watch") > before);
 }
+
+/// Where handlers mostly block, the watchdog is not needed for each of them: the role is passed on
+/// first. And no more, once they come back soon.
+#[test]
+fn handlers_that_mostly_block_pass_the_role_on_first() {
+    let (event_loop, addr) = serve_framed("habit", |conn| {
+        if conn.peek(5)?[4] == b's' {
+            thread::sleep(Duration::from_millis(2));
+        }
+        echo(conn)
+    });
+    let mut clients: Vec<_> = (0..16).map(|_| connect(addr)).collect();
+    // Each client's request is under way before a reply is read.
+    let mut round = |body: &[u8]| {
+        let before = event_loop.stats();
+        clients.iter_mut().for_each(|client| client.write_all(&frame(body)).unwrap());
+        clients.iter_mut().for_each(|client| assert_eq!(read_frame(client).unwrap(), body));
+        let after = event_loop.stats();
+        (after.handovers - before.handovers, after.rescues - before.rescues)
+    };
+    eventually("the role is passed on by all", || {
+        let (handovers, rescues) = round(b"sleep");
+        handovers >= 16 && rescues == 0
+    });
+    eventually("the role is kept", || round(b"quick") == (0, 0));
+}

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use poller::{Event, Token, sys::ThreadClock};
 
-use super::{Command, Core, Entry, Net, Shared, lock_std};
+use super::{Command, Core, Entry, Net, Shared, habit::Watched, lock_std};
 use crate::{
     config::Runner,
     connection::inner::{Fill, Inner},
@@ -251,6 +251,7 @@ impl Host for Net {
             // Out of its place while it runs: a callback may take the connection and attach it
             // elsewhere, and then another thread puts the next session there.
             let Some(mut session) = work.with_session(Option::take) else { return Outcome::Over };
+            let watched = passed_early(at);
             let outcome = loop {
                 let outcome = session.step(work);
                 if outcome != Outcome::More {
@@ -262,6 +263,10 @@ impl Host for Net {
                 }
                 at.renew();
             };
+            match watched {
+                Some((seat, watched)) => watched.end(&seat.shared.habit),
+                None => drop(at.with_seat(|seat| seat.shared.habit.came_back())),
+            }
             if outcome == Outcome::Over {
                 // Taken with replies in the queue, or closed: they leave now, if they can.
                 work.send_queued();
@@ -362,4 +367,12 @@ fn end_batch(core: &mut Core) {
     contained(|| {
         core.batch.end();
     });
+}
+
+/// About to run a handler: passes the role on where handlers mostly block.
+#[inline]
+fn passed_early(at: &At<Net>) -> Option<(Arc<Seat<Net>>, Watched)> {
+    let seat = at.with_seat(|seat| seat.shared.habit.is_to_block().then(|| Arc::clone(seat)))??;
+    at.hand_over();
+    Some((seat, Watched::begin()))
 }

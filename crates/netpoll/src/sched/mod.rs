@@ -562,6 +562,12 @@ impl<H: Host> At<H> {
         self.peek_role(|seat, hold| seat.role.is_kept(hold)).unwrap_or(false)
     }
 
+    /// Lends the seat that this thread drives, as far as it knows.
+    #[inline]
+    pub fn with_seat<R>(&self, f: impl FnOnce(&Arc<Seat<H>>) -> R) -> Option<R> {
+        self.peek_role(|seat, _| f(seat))
+    }
+
     fn peek_role<R>(&self, f: impl FnOnce(&Arc<Seat<H>>, &Hold) -> R) -> Option<R> {
         let role = self.role.take()?;
         let result = f(&role.0, &role.1);
