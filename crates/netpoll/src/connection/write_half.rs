@@ -55,14 +55,13 @@ impl WriteHalf {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`](crate::Error::Closed), [`Error::Reset`](crate::Error::Reset) and other
-    /// errors of the socket; [`Error::WriteTimeout`](crate::Error::WriteTimeout), after which the
-    /// connection is done for; [`Error::UnfilledPlaceholder`](crate::Error::UnfilledPlaceholder).
+    /// [`Error::Closed`], [`Error::Reset`] and other errors of the socket; [`Error::WriteTimeout`],
+    /// after which the connection is done for; [`Error::UnfilledPlaceholder`].
     ///
     /// Under [`Runner::Inline`](crate::Runner::Inline) nothing waits: what the socket does not take
     /// leaves as it makes room, and a flush that would let more gather than the
     /// [output limit](crate::Builder::output_limit) fails with
-    /// [`Error::WouldWait`](crate::Error::WouldWait), and leaves what is written as it is.
+    /// [`Error::WouldWait`], and leaves what is written as it is.
     pub fn flush(&mut self) -> Result<usize> {
         if !self.live {
             return taken();
