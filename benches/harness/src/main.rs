@@ -193,7 +193,9 @@ fn judge(flags: &Flags, report: &Report) -> Result<()> {
 fn settings(flags: &Flags) -> Settings {
     let (rounds, slice, warm) = match (flags.self_check, flags.quick) {
         (false, true) => (6, 150, 50),
-        _ => (20, 400, 100),
+        (false, false) => (20, 400, 100),
+        // The interval is the point.
+        (true, _) => (20, 700, 100),
     };
     Settings {
         rounds: flags.rounds.unwrap_or(rounds),
