@@ -20,8 +20,11 @@ use crate::{
     sync::lock,
 };
 
-/// Between looks that find nothing.
+/// Between looks that find nothing, at most.
 const CALM: Duration = Duration::from_millis(10);
+/// Steps by which that varies. Without it, handlers that block for 5 ms can fall into step with the
+/// looks, so that each is seen just before its end and never for long enough.
+const DITHER: Duration = Duration::from_micros(170);
 /// Until the second look at a handler; and between all looks while rescues are frequent.
 const SOON: Duration = Duration::from_micros(200);
 /// Until the second look, while rescues are frequent: most that are seen then will be taken.
@@ -76,6 +79,8 @@ pub(crate) struct Rules {
     suspects: Vec<Suspect>,
     burners: Vec<Burner>,
     rescues: Vec<Instant>,
+    /// Only counts.
+    pauses: u32,
 }
 
 impl Rules {
@@ -90,6 +95,7 @@ impl Rules {
             suspects: Vec::new(),
             burners: Vec::new(),
             rescues: Vec::new(),
+            pauses: 0,
         }
     }
 
@@ -166,7 +172,8 @@ impl Watch<Net> for Rules {
         let now = sys::now();
         self.rescues.retain(|&at| now.saturating_duration_since(at) < WINDOW);
         self.suspects.retain_mut(|suspect| std::mem::take(&mut suspect.stays));
-        let calm = if self.is_frequent() { SOON } else { CALM };
+        self.pauses = self.pauses.wrapping_add(1);
+        let calm = if self.is_frequent() { SOON } else { CALM - DITHER * (self.pauses % 8) };
         thread::sleep(self.suspects.iter().map(|s| s.patience).fold(calm, Duration::min));
     }
 

@@ -161,7 +161,8 @@ fn the_watchdog_sleeps_while_nothing_happens() {
 fn handlers_that_mostly_block_pass_the_role_on_first() {
     let (event_loop, addr) = serve_framed("habit", |conn| {
         if conn.peek(5)?[4] == b's' {
-            thread::sleep(Duration::from_millis(2));
+            // Half of the time between two looks of the watchdog, which must not fall into step.
+            thread::sleep(Duration::from_millis(5));
         }
         echo(conn)
     });
