@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
+#[cfg(not(netpoll_loom))]
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::event::{Events, Interest};
@@ -203,6 +205,8 @@ impl Counters {
 
 /// The descriptor of the epoll instance, readable while something is ready: a poller can be watched
 /// by another one.
+// A model has no pollers that watch pollers.
+#[cfg(not(netpoll_loom))]
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()

@@ -124,12 +124,6 @@ impl Epoll {
     }
 }
 
-impl AsFd for Epoll {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        unimplemented!("models do not watch pollers")
-    }
-}
-
 /// An eventfd of the model; also stands for any other descriptor that becomes readable.
 #[derive(Debug)]
 pub struct EventFd {
