@@ -17,7 +17,7 @@ use std::{
 };
 
 use common::{
-    PATIENCE, connect, eventually, frame, ping, read_frame, reset_on_drop, serve, stress,
+    Gate, PATIENCE, connect, eventually, frame, ping, read_frame, reset_on_drop, serve, stress,
 };
 use netpoll::{
     Builder, Callbacks, Connection, Error, EventLoop, Handle, HandlerResult, LengthPrefixed,
@@ -65,23 +65,6 @@ impl Gauge {
 
     fn most(&self) -> usize {
         self.most.load(SeqCst)
-    }
-}
-
-/// A gate that handlers wait at, in a way that the library cannot see.
-#[derive(Default)]
-struct Gate(AtomicBool);
-
-impl Gate {
-    fn open(&self) {
-        self.0.store(true, SeqCst);
-    }
-
-    fn pass(&self) {
-        let start = Instant::now();
-        while !self.0.load(SeqCst) && start.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(1));
-        }
     }
 }
 

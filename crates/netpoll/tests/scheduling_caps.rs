@@ -7,13 +7,13 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use common::{PATIENCE, connect, eventually, frame, ping, read_frame, serve};
+use common::{Gate, connect, eventually, frame, ping, read_frame, serve};
 use netpoll::{
     Connection, EventLoop, HandlerResult, LengthPrefixed, Notice, Reader, Runner, Service, Writer,
     WriterExt, block_in_place, service_fn,
@@ -30,23 +30,6 @@ fn framed(
     f: impl Fn(&mut Connection) -> HandlerResult + Send + Sync + 'static,
 ) -> impl Service<State = ()> {
     service_fn(f).framing(LengthPrefixed::u32_be())
-}
-
-/// A gate that handlers wait at, in a way that the library cannot see.
-#[derive(Default)]
-struct Gate(AtomicBool);
-
-impl Gate {
-    fn open(&self) {
-        self.0.store(true, SeqCst);
-    }
-
-    fn pass(&self) {
-        let start = Instant::now();
-        while !self.0.load(SeqCst) && start.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 /// A server whose handlers wait for what a handler of a client does, in the same loop, at a cap of

@@ -9,7 +9,10 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -108,6 +111,23 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(start.elapsed() < PATIENCE, "it did not come: {what}");
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A gate that handlers wait at, in a way that the library cannot see.
+#[derive(Default)]
+pub struct Gate(pub AtomicBool);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.store(true, SeqCst);
+    }
+
+    pub fn pass(&self) {
+        let start = Instant::now();
+        while !self.0.load(SeqCst) && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
