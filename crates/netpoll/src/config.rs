@@ -12,7 +12,7 @@ use std::{
 use poller::Balance;
 use thiserror::Error;
 
-use crate::net::SocketOptions;
+use crate::{net::SocketOptions, trace::event};
 
 /// Pollers of one loop.
 pub(crate) const MOST_POLLERS: usize = 1024;
@@ -206,6 +206,7 @@ impl Options {
 
     /// Tells the user, if they asked to be told.
     pub(crate) fn notice(&self, notice: &Notice) {
+        event!(WARN, "{notice}");
         if let Some(OnNotice(tell)) = &self.on_notice {
             let _ = catch_unwind(AssertUnwindSafe(|| tell(notice)));
         }

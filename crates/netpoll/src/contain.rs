@@ -6,7 +6,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use crate::service::BoxError;
+use thiserror::Error;
+
+use crate::{service::BoxError, trace::event};
+
+/// What a callback's panic becomes: the reason that `on_close` gets.
+#[derive(Debug, Error)]
+#[error("a callback panicked: {0}")]
+pub(crate) struct Panicked(String);
 
 /// Runs user code; a panic becomes an error.
 pub(crate) fn contain<T>(f: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
@@ -15,6 +22,14 @@ pub(crate) fn contain<T>(f: impl FnOnce() -> Result<T, BoxError>) -> Result<T, B
 
 /// As [`contain`], for what has nothing to say.
 pub(crate) fn contained(f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        describe(panic);
+    }
+}
+
+/// As [`contained`], for what tells of panics itself.
+#[cfg(feature = "tracing")]
+pub(crate) fn silenced(f: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
         discard(panic);
     }
@@ -26,7 +41,8 @@ fn describe(panic: Box<dyn Any + Send>) -> BoxError {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("with a value that is no text");
-    let error = format!("a callback panicked: {text}").into();
+    event!(WARN, panic = text, "a callback panicked");
+    let error = Panicked(text.to_owned()).into();
     discard(panic);
     error
 }

@@ -15,6 +15,7 @@ use crate::{
         atomic::{Ordering::SeqCst, fence},
         lock,
     },
+    trace::event,
 };
 
 struct Place<'a> {
@@ -79,7 +80,9 @@ pub(crate) fn before_wait() -> Result<()> {
         }
         // SAFETY: `running` was set by `running()`, whose caller lends the connection until its
         // handler returns, and that handler is what calls us.
-        unsafe { &*running }.send_queued();
+        let running = unsafe { &*running };
+        running.send_queued();
+        event!(TRACE, id = running.handle().id(), "a handler waits, and passes its poller on");
         place.at.hand_over();
         Ok(())
     })

@@ -19,6 +19,7 @@ use crate::{
     net::{self, ConnectOptions, ToTarget},
     net_host::Net,
     sched::Scheduler,
+    trace::event,
 };
 
 /// Opens connections. Comes from [`EventLoop::dialer`](crate::EventLoop::dialer), and does not
@@ -135,6 +136,8 @@ fn watched(sched: Arc<Scheduler<Net>>, fd: OwnedFd, peer: Option<Addr>) -> Resul
     inner.enter_table()?;
     inner.register(Interest::RDHUP)?;
     inner.shared.life.open();
+    inner.home().sched.host.tally.dialed.count();
+    event!(DEBUG, id = inner.handle().id(), peer = ?inner.handle().peer_addr(), "dialed");
     Ok(conn)
 }
 

@@ -12,9 +12,10 @@ use crate::{
     current,
     dialer::Dialer,
     net::{Listener, SocketOptions},
-    net_host::{Command, Net},
+    net_host::{Closes, Command, Net},
     sched::{Mode, Scheduler, watchdog},
     service::Service,
+    trace::event,
     watch::Rules,
 };
 
@@ -127,6 +128,8 @@ impl EventLoop {
             inner.leave_service();
             return handle;
         };
+        sched.host.tally.attached.count();
+        event!(DEBUG, id = handle.id(), "attached");
         let service = Arc::new(service);
         let moved = Arc::clone(&inner);
         let adopt = move || {
@@ -242,11 +245,14 @@ impl EventLoop {
         self.owner.sched.host.accepting.last_error()
     }
 
-    /// Figures that show the loop at work.
+    /// Figures that show the loop at work: a snapshot of plain counters, which costs those who count
+    /// next to nothing. Those that only grow are not all taken at the same moment.
+    #[doc(alias = "snapshot")]
     pub fn stats(&self) -> Stats {
         let sched = &self.owner.sched;
         let counters = &sched.counters;
         let accepting = &sched.host.accepting;
+        let tally = &sched.host.tally;
         Stats {
             connections: sched.host.served(),
             cap: sched.places.cap(),
@@ -261,6 +267,10 @@ impl EventLoop {
             accepted: accepting.accepted.get(),
             refused: accepting.refused.get(),
             accept_rests: accepting.rests.get(),
+            attached: tally.attached.get(),
+            dialed: tally.dialed.get(),
+            taken: tally.taken.get(),
+            closes: tally.closes(),
             standstills: counters.standstills.get(),
             handler_time: Duration::from_nanos(counters.place_nanos.get()),
             threads_refused: sched.host.threads_refused(),
@@ -316,6 +326,15 @@ pub struct Stats {
     /// Times a listener rested because nothing could be accepted: out of descriptors or memory.
     /// [`EventLoop::last_accept_error`] tells which.
     pub accept_rests: u64,
+    /// Connections that were given to the loop by [`EventLoop::attach`], ever.
+    pub attached: u64,
+    /// Connections that were dialed or adopted, ever. Unless they are attached, they are not served,
+    /// and not counted in the other figures.
+    pub dialed: u64,
+    /// Served connections that a callback [took](Connection::take) out of the loop, ever.
+    pub taken: u64,
+    /// Served connections that have closed: why, and what went through them.
+    pub closes: Closes,
 }
 
 /// What one poller of a loop has. See [`EventLoop::pollers`].

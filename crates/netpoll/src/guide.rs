@@ -11,3 +11,6 @@ pub mod shutdown {}
 
 #[doc = include_str!("../docs/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("../docs/watching.md")]
+pub mod watching {}

@@ -26,6 +26,7 @@ pub mod model {
 mod service;
 mod sync;
 mod timers;
+mod trace;
 mod watch;
 
 pub use linkbuffer::{
@@ -46,5 +47,6 @@ pub use crate::{
         AcceptFailure, Addr, Attempt, ConnectError, ConnectOptions, Keepalive, Listener,
         ListenerOptions, ParseAddrError, SocketOptions, Target, ToTarget, accept_failure, connect,
     },
+    net_host::Closes,
     service::{BoxError, Callbacks, HandlerResult, Service, service_fn},
 };

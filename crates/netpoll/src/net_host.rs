@@ -9,6 +9,7 @@ mod host;
 mod linger;
 mod listeners;
 mod pollers;
+mod tally;
 mod threads;
 
 use std::{
@@ -22,10 +23,15 @@ use poller::{
     sys::{EventFd, ThreadClock},
 };
 
-use self::listeners::{Accepting, Door};
+#[allow(unreachable_pub)] // The crate exports it.
+pub use self::tally::Closes;
 pub(crate) use self::{
     listeners::Failures,
     pollers::{Berth, Link},
+};
+use self::{
+    listeners::{Accepting, Door},
+    tally::Tally,
 };
 use crate::{
     accept::Acceptor,
@@ -151,6 +157,7 @@ pub(crate) struct Net {
     /// Whoever changes the pollers or the listeners holds this.
     doors: std::sync::Mutex<Vec<Door>>,
     pub(crate) accepting: Accepting,
+    pub(crate) tally: Tally,
     /// Signalled when closing is forced: whoever dials gives up.
     pub(crate) dials_off: EventFd,
 }
@@ -178,6 +185,7 @@ impl Net {
             changed: Condvar::new(),
             doors: std::sync::Mutex::new(Vec::new()),
             accepting: Accepting::default(),
+            tally: Tally::default(),
             dials_off: EventFd::new().map_err(BuildError::Poller)?,
         })
     }

@@ -18,6 +18,7 @@ use crate::{
     net_host::Net,
     sched::{Lane, Scheduler, Seat, role::Look, watchdog::Watch},
     sync::lock,
+    trace::event,
 };
 
 /// Between looks that find nothing, at most.
@@ -215,6 +216,7 @@ impl Watch<Net> for Rules {
     }
 
     fn took(&mut self, seat: &Arc<Seat<Net>>) {
+        event!(DEBUG, "a handler blocks: its poller goes on with another thread");
         let id = Arc::as_ptr(seat) as usize;
         let now = sys::now();
         let Some(at) = self.suspects.iter().position(|s| s.seat == id) else { return };

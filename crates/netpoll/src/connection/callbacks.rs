@@ -21,6 +21,7 @@ use crate::{
     framing::{Buffered, Frame},
     sched::Outcome,
     service::{HandlerResult, Service},
+    trace::event,
 };
 
 /// What a loop runs of a connection, whatever its service.
@@ -229,6 +230,7 @@ impl<S: Service> Served<S> {
         // A write half that was taken away keeps the descriptor; the peer is told all the same.
         inner.retire(inner.is_split());
         let why = inner.shared.take_blame();
+        inner.home().sched.host.tally.count(inner, why.as_ref());
         if let Some(state) = self.state.take() {
             contained(|| self.service.on_close(&handle, state, why));
         } else {
@@ -247,6 +249,7 @@ impl<S: Service> Session for Served<S> {
             _ if inner.shared.life.is_closing() => self.close(inner),
             Phase::Fresh => {
                 let handle = inner.handle();
+                event!(DEBUG, id = handle.id(), peer = ?handle.peer_addr(), "accepted");
                 match contain(|| self.service.on_prepare(&handle)) {
                     Ok(state) => self.state = Some(state),
                     Err(error) => inner.give_up(error),

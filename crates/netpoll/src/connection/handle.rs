@@ -282,6 +282,10 @@ impl Handle {
         }
     }
 
+    pub(super) fn inner(&self) -> Option<Arc<Inner>> {
+        self.shared.inner()
+    }
+
     fn look_again(&self) {
         if let Some(inner) = self.shared.inner() {
             inner.wake_all();
@@ -337,7 +341,8 @@ impl Handle {
         }
     }
 
-    /// How the connection stands at this moment.
+    /// How the connection stands at this moment: a snapshot of plain counters.
+    #[doc(alias = "snapshot")]
     pub fn stats(&self) -> ConnectionStats {
         let inner = self.shared.inner();
         let inner = inner.as_deref();

@@ -7,6 +7,7 @@ pub mod ends;
 pub(crate) mod handle;
 pub(crate) mod inner;
 mod read_half;
+mod socket;
 pub(crate) mod state;
 pub(crate) mod wait;
 mod write_half;
@@ -15,6 +16,8 @@ use std::{fmt, sync::Arc};
 
 use linkbuffer::{Error, LinkBuffer, Owned, Placeholder, Reader, Reserve, Result, Slice, Writer};
 use poller::sys::{self, Input};
+
+use crate::trace::event;
 
 pub(crate) use self::callbacks::{Served, Session};
 use self::inner::Inner;
@@ -83,7 +86,9 @@ impl Connection {
         if !self.read.is_live() || !self.write.is_live() || inner.shared.life.is_closing() {
             return None;
         }
+        inner.home().sched.host.tally.taken.count();
         inner.leave_service();
+        event!(DEBUG, id = inner.handle().id(), "taken");
         let read = self.read.take();
         let write = self.write.take();
         Some(Connection { read, write })

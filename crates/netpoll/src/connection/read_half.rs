@@ -5,7 +5,7 @@ use std::{cell::Cell, fmt, mem, sync::Arc};
 use linkbuffer::{Error, LinkBuffer, Reader, Result, Slice};
 
 use super::{handle::Handle, inner::Inner, taken};
-use crate::{current, sync::atomic::Ordering::Relaxed};
+use crate::{current, sync::atomic::Ordering::Relaxed, trace::event};
 
 /// No message bounds the reader.
 const UNBOUNDED: usize = usize::MAX;
@@ -145,6 +145,13 @@ impl ReadHalf {
         let held = self.buf.held();
         if n > limit.saturating_sub(held) {
             // What is held counts: a wait that only `release` could end would hang.
+            event!(
+                DEBUG,
+                id = inner.handle().id(),
+                requested = n,
+                limit,
+                "the input limit is reached"
+            );
             return Err(Error::LimitReached { requested: n, limit });
         }
         if self.look(n)?.is_some() {

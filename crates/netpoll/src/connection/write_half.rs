@@ -5,7 +5,7 @@ use std::{fmt, mem, sync::Arc};
 use linkbuffer::{Error, LinkBuffer, Owned, Placeholder, Reserve, Result, Writer};
 
 use super::{handle::Handle, inner::Inner, taken};
-use crate::current;
+use crate::{current, trace::event};
 
 /// Writes a connection. See [`Connection`](super::Connection) and
 /// [`Connection::into_split`](super::Connection::into_split).
@@ -108,6 +108,12 @@ impl WriteHalf {
     #[inline]
     fn check_room(&self, n: usize) -> Result<()> {
         if n > self.limit.saturating_sub(self.buf.malloc_len()) {
+            event!(
+                DEBUG,
+                id = self.inner.handle().id(),
+                requested = n,
+                "the output limit is reached"
+            );
             return Err(Error::LimitReached { requested: n, limit: self.limit });
         }
         Ok(())

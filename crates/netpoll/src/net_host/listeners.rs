@@ -25,6 +25,7 @@ use crate::{
         lock,
     },
     timers::{after, stamp},
+    trace::event,
 };
 
 /// How long accepting rests when it has failed: at first, and, growing with each failure in a row,
@@ -192,6 +193,7 @@ impl Net {
                     acceptor.failures.none();
                     if !self.join() {
                         self.accepting.refused.count();
+                        event!(DEBUG, %peer, "refused: too many connections, or the loop ends");
                         continue;
                     }
                     self.accepting.accepted.count();
@@ -207,6 +209,7 @@ impl Net {
                     if sys::accept_failure(&error) != AcceptFailure::Connection {
                         // Nothing can be accepted for now, and the edge is used up.
                         self.accepting.rests.count();
+                        event!(DEBUG, %error, "nothing can be accepted for now");
                         core.look_at(after(stamp(), acceptor.failures.another()), token);
                         return;
                     }

@@ -46,6 +46,7 @@ use crate::{
         lock,
     },
     timers::NEVER,
+    trace::event,
 };
 
 /// The least room that a read is given. Grows while reads fill their room.
@@ -373,6 +374,7 @@ impl Inner {
             loop {
                 let limit = self.flow.room(|| input.buf.occupied());
                 if limit == 0 {
+                    event!(TRACE, id = self.handle().id(), "reading pauses");
                     break;
                 }
                 if left == 0 {
@@ -489,7 +491,7 @@ impl Inner {
                 None if !self.is_polled() => Some(None),
                 done => done.map(Some),
             });
-            if let Some(result) = parked.ok_or(Error::ReadTimeout)? {
+            if let Some(result) = parked.ok_or_else(|| self.read_timed_out())? {
                 return Ok(result);
             }
         }
@@ -520,9 +522,15 @@ impl Inner {
                 // What has come by the deadline counts.
                 // SAFETY: as above.
                 unsafe { self.fill(usize::MAX, true) };
-                return done().ok_or(Error::ReadTimeout);
+                return done().ok_or_else(|| self.read_timed_out());
             }
         }
+    }
+
+    #[cold]
+    fn read_timed_out(&self) -> Error {
+        event!(DEBUG, id = self.handle().id(), "a read timed out");
+        Error::ReadTimeout
     }
 
     /// Somebody waits until `want` bytes are held. Where that is more than the limit, the limit

@@ -16,6 +16,7 @@ use super::{Inner, wait};
 use crate::{
     current,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
+    trace::event,
 };
 
 /// Blocks handed to one system call at most: more only makes the call longer.
@@ -218,6 +219,7 @@ impl Inner {
         outcome.flatten().unwrap_or_else(|| {
             // Half a message may be on the wire: nothing sensible can follow it.
             self.shared.life.break_down();
+            event!(DEBUG, id = self.handle().id(), unsent = self.unsent(), "a write timed out");
             Err(Error::WriteTimeout)
         })
     }
