@@ -313,13 +313,14 @@ fn a_slow_reader_ends_by_write_timeout() {
 
 #[test]
 fn successive_writes_arrive_whole_and_in_order() {
-    let rounds = 12;
+    // 1 byte to 1 MiB each, to a peer that reads slowly, through a socket buffer of 4 KiB.
+    let rounds = 11;
     for (_, runner) in common::runners() {
         let service = service_fn(move |conn| {
             let mark = conn.read_byte()?;
             let write = move |w: &mut dyn Writer| {
                 for i in 0..rounds {
-                    let body = pattern(1 << (i * 20 / rounds), i + usize::from(mark));
+                    let body = pattern(1 << (2 * i), i + usize::from(mark));
                     w.write_binary(&frame(&body))?;
                     w.flush()?;
                 }
@@ -343,9 +344,16 @@ fn successive_writes_arrive_whole_and_in_order() {
             let mut client = connect(addr);
             client.write_all(&[mark]).unwrap();
             for i in 0..rounds {
-                thread::sleep(Duration::from_millis(2));
-                let body = read_frame(&mut client).unwrap();
-                assert!(body == pattern(1 << (i * 20 / rounds), i + usize::from(mark)), "{i}");
+                let expected = frame(&pattern(1 << (2 * i), i + usize::from(mark)));
+                // Small reads, and pauses.
+                for (n, part) in expected.chunks(4096).enumerate() {
+                    if n % 16 == 0 {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    let mut bytes = vec![0; part.len()];
+                    client.read_exact(&mut bytes).unwrap();
+                    assert!(bytes == part, "{i}");
+                }
             }
         }
     }
@@ -355,22 +363,34 @@ fn successive_writes_arrive_whole_and_in_order() {
 fn three_large_writes_in_one_callback() {
     // Ordinary buffers, limits raised: nothing is lost, whoever waits for the room.
     let size = common::stress(64 * MIB);
+    let messages: Arc<Vec<_>> = Arc::new((0..3).map(|i| frame(&pattern(size, i))).collect());
     for (name, runner) in common::runners() {
+        let all = Arc::clone(&messages);
         let service = service_fn(move |conn| {
-            conn.read_byte()?;
-            for i in 0..3 {
-                conn.write_binary(&frame(&pattern(size, i)))?;
-                conn.flush()?;
+            let all = Arc::clone(&all);
+            let write = move |w: &mut dyn Writer| {
+                all.iter().try_for_each(|message| {
+                    w.write_binary(message)?;
+                    w.flush().map(drop)
+                })
+            };
+            if conn.read_byte()? == 1 {
+                // From a thread that owns the write half, while the handler goes on reading.
+                let mut half = conn.take_write_half().unwrap();
+                thread::spawn(move || write(&mut half).unwrap());
+                return Ok(());
             }
-            Ok(())
+            Ok(write(conn)?)
         });
         let builder =
             EventLoop::builder().pollers(1).runner(runner).output_limit(4 * size + 4 * MIB);
         let (_loop, addr) = serve(builder, service);
-        let mut client = connect(addr);
-        client.write_all(b"x").unwrap();
-        for i in 0..3 {
-            assert!(read_frame(&mut client).unwrap() == pattern(size, i), "{name}: {i}");
+        for mark in [0u8, 1] {
+            let mut client = connect(addr);
+            client.write_all(&[mark]).unwrap();
+            for (i, message) in messages.iter().enumerate() {
+                assert!(read_frame(&mut client).unwrap() == message[4..], "{name}: {i}");
+            }
         }
     }
 }

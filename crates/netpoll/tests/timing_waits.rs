@@ -192,26 +192,71 @@ fn changes_of_a_deadline_are_never_lost() {
     }
 }
 
-#[test]
-fn lateness_is_that_of_parking() {
-    let (_loop, mut conn, _peer) = silent();
-    let timeout = Duration::from_millis(5);
-    conn.handle().set_read_timeout(Some(timeout));
+/// How late a wait of `timeout` ends, and parking for as long, by turns: medians, and never early.
+fn lateness(timeout: Duration, mut wait: impl FnMut()) -> (Duration, Duration) {
     let (mut ours, mut parks) = (Vec::new(), Vec::new());
-    for _ in 0..40 {
+    for _ in 0..41 {
         let start = Instant::now();
-        assert!(read_one(&mut conn).is_err());
-        ours.push(start.elapsed() - timeout);
+        wait();
+        let took = start.elapsed();
+        assert!(took >= timeout, "{took:?} is early for {timeout:?}");
+        ours.push(took - timeout);
         let start = Instant::now();
         while start.elapsed() < timeout {
-            thread::park_timeout(timeout - start.elapsed());
+            thread::park_timeout(timeout.saturating_sub(start.elapsed()));
         }
         parks.push(start.elapsed() - timeout);
     }
     ours.sort();
     parks.sort();
-    let (ours, parks) = (ours[20], parks[20]);
-    assert!(ours < parks + Duration::from_millis(2), "{ours:?} against {parks:?}");
+    (ours[20], parks[20])
+}
+
+#[track_caller]
+fn check_lateness(what: &str, (ours, parks): (Duration, Duration)) {
+    println!("{what}: {ours:?} late, parking {parks:?}");
+    assert!(ours < parks + Duration::from_millis(2), "{what}: {ours:?} against {parks:?}");
+}
+
+#[test]
+fn lateness_is_that_of_parking() {
+    let timeout = Duration::from_millis(5);
+    let reads = move |conn: &mut Connection| {
+        conn.handle().set_read_timeout(Some(timeout));
+        lateness(timeout, || assert!(read_one(conn).is_err()))
+    };
+    let (_loop, mut conn, _peer) = silent();
+    check_lateness("reading directly", reads(&mut conn));
+    let (_loop, _client, results) = in_handler(reads);
+    check_lateness("in a handler", results.recv_timeout(PATIENCE).unwrap());
+    let (_loop, _client, results) = in_handler(|conn| conn.take().unwrap());
+    check_lateness("taken", reads(&mut results.recv_timeout(PATIENCE).unwrap()));
+}
+
+#[test]
+fn lateness_of_flushes_is_that_of_parking() {
+    let timeout = Duration::from_millis(5);
+    // Each flush that times out is the last one of its connection.
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut stuck: Vec<_> = (0..41)
+        .map(|_| {
+            let mut conn = event_loop.dialer().dial(addr).unwrap();
+            let peer = listener.accept().unwrap();
+            conn.handle().set_send_buffer(4096).unwrap();
+            conn.handle().set_write_timeout(Some(timeout));
+            conn.write_binary(&vec![7; 1 << 20]).unwrap();
+            (conn, peer)
+        })
+        .collect();
+    let mut next = 0;
+    // What the socket takes at first is no waiting, but copying it takes time as well.
+    let ours = lateness(timeout, || {
+        assert!(matches!(stuck[next].0.flush(), Err(Error::WriteTimeout)));
+        next += 1;
+    });
+    check_lateness("flushing directly", ours);
 }
 
 #[test]
