@@ -2,14 +2,14 @@
 
 use std::{
     fmt, io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use poller::{
     Interest,
-    sys::{self, Addr},
+    sys::{self, Addr, TimerFd},
 };
 
 use crate::{
@@ -19,6 +19,10 @@ use crate::{
     net::{self, ConnectOptions, ToTarget},
     net_host::Net,
     sched::Scheduler,
+    sync::atomic::{
+        AtomicBool,
+        Ordering::{Acquire, Release},
+    },
     trace::event,
 };
 
@@ -32,12 +36,13 @@ pub struct Dialer {
     sched: Weak<Scheduler<Net>>,
     timeout: Option<Duration>,
     options: ConnectOptions,
+    off: Option<CallOff>,
 }
 
 impl Dialer {
     pub(crate) fn new(sched: &Arc<Scheduler<Net>>) -> Self {
         let options = ConnectOptions::new().socket(sched.host.options.socket.clone());
-        Self { sched: Arc::downgrade(sched), timeout: None, options }
+        Self { sched: Arc::downgrade(sched), timeout: None, options, off: None }
     }
 
     /// From where and how to connect. The default is the system's choice, with the loop's socket
@@ -55,6 +60,14 @@ impl Dialer {
         self
     }
 
+    /// Has `off` end dials of this dialer from another thread, as far as that can be: looking up a
+    /// name goes on.
+    #[must_use]
+    pub fn call_off(mut self, off: &CallOff) -> Self {
+        self.off = Some(off.clone());
+        self
+    }
+
     /// Opens a connection to `HOST:PORT`, `[V6]:PORT`, `unix:PATH`, `unix:@NAME` or anything else
     /// that is a [`Target`](crate::Target). Waits on the calling thread; in a handler, others are
     /// not held up by it.
@@ -64,8 +77,8 @@ impl Dialer {
     /// [`Error::Io`] with a [`ConnectError`](crate::ConnectError), which tells every address that
     /// was tried and why it failed ([`Error::is_timeout`] where time ran out);
     /// [`Error::Closed`] where the loop is gone, or is ended at once while this waits to connect
-    /// (looking up a name cannot be called off); [`Error::WouldWait`] under
-    /// [`Runner::Inline`](crate::Runner::Inline).
+    /// (looking up a name cannot be called off); [`Error::Closed`] or [`Error::DialTimeout`] where a
+    /// [`CallOff`] ended it; [`Error::WouldWait`] under [`Runner::Inline`](crate::Runner::Inline).
     pub fn dial(&self, target: impl ToTarget) -> Result<Connection> {
         let sched = self.sched.upgrade().ok_or(Error::Closed)?;
         if sched.is_ending() {
@@ -73,10 +86,12 @@ impl Dialer {
         }
         current::before_wait()?;
         let deadline = self.timeout.and_then(|timeout| sys::now().checked_add(timeout));
-        let off = &sched.host.dials_off;
-        let connected = net::connect_unless(target, &self.options, deadline, Some(off));
+        let mut off = vec![sched.host.dials_off.as_fd()];
+        off.extend(self.off.iter().map(|off| off.0.alarm.as_fd()));
+        let connected = net::connect_unless(target, &self.options, deadline, &off);
         let fd = connected.map_err(|error| match error.is_called_off() {
-            true => Error::Closed,
+            true if sched.host.is_forced() => Error::Closed,
+            true => self.off.as_ref().map_or(Error::Closed, CallOff::reason),
             false => io::Error::from(error).into(),
         })?;
         if sched.is_ending() {
@@ -139,6 +154,70 @@ fn watched(sched: Arc<Scheduler<Net>>, fd: OwnedFd, peer: Option<Addr>) -> Resul
     inner.home().sched.host.tally.dialed.count();
     event!(DEBUG, id = inner.handle().id(), peer = ?inner.handle().peer_addr(), "dialed");
     Ok(conn)
+}
+
+/// Ends dials that wait, from another thread: at once, or at a moment that may still change. Cheap to
+/// clone, and clones are the same. Has a descriptor.
+///
+/// ```
+/// use netpoll::{CallOff, Error, EventLoop};
+///
+/// let event_loop = EventLoop::new()?;
+/// let off = CallOff::new()?;
+/// let dialer = event_loop.dialer().call_off(&off);
+/// off.now(); // from any thread, before or while it dials
+/// assert!(matches!(dialer.dial("192.0.2.1:7"), Err(Error::Closed)));
+/// # Ok::<(), netpoll::BoxError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CallOff(Arc<Off>);
+
+#[derive(Debug)]
+struct Off {
+    alarm: TimerFd,
+    /// For good.
+    over: AtomicBool,
+}
+
+impl CallOff {
+    /// One that ends nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// When the process or the system is out of descriptors or memory.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(Off { alarm: TimerFd::new()?, over: AtomicBool::new(false) })))
+    }
+
+    /// Ends every dial that waits under it, and every later one, with [`Error::Closed`].
+    pub fn now(&self) {
+        // ORDERING: release, before the alarm that has it looked at.
+        self.0.over.store(true, Release);
+        self.set(Some(Duration::ZERO));
+    }
+
+    /// Dials that wait under it at this moment end then, with [`Error::DialTimeout`]; as do later
+    /// ones. `None`: none ends. Wakes who waits. Does nothing after [`now`](Self::now).
+    pub fn at(&self, deadline: Option<Instant>) {
+        self.set(deadline.map(|at| at.saturating_duration_since(sys::now())));
+        if self.is_over() {
+            self.set(Some(Duration::ZERO));
+        }
+    }
+
+    fn set(&self, after: Option<Duration>) {
+        // The kernel has no reason to refuse.
+        let _ = self.0.alarm.set(after);
+    }
+
+    fn is_over(&self) -> bool {
+        // ORDERING: pairs with the store in `now`.
+        self.0.over.load(Acquire)
+    }
+
+    fn reason(&self) -> Error {
+        if self.is_over() { Error::Closed } else { Error::DialTimeout }
+    }
 }
 
 impl fmt::Debug for Dialer {

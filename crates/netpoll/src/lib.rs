@@ -40,7 +40,7 @@ pub use crate::{
     config::{BuildError, Notice, Runner},
     connection::{Connection, ConnectionStats, Detached, Handle, ReadHalf, WriteHalf},
     current::block_in_place,
-    dialer::Dialer,
+    dialer::{CallOff, Dialer},
     event_loop::{Builder, EventLoop, PollerStats, Stats, Unfinished},
     framing::{Buffered, Delimited, Frame, Framing, LengthPrefixed},
     net::{

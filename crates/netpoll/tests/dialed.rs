@@ -8,12 +8,13 @@ use std::{
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{connect, eventually, ping, serve, stress};
 use netpoll::{
-    Addr, Error, EventLoop, LengthPrefixed, Reader, ReaderExt, Writer, WriterExt, service_fn,
+    Addr, CallOff, Error, EventLoop, LengthPrefixed, Reader, ReaderExt, Writer, WriterExt,
+    service_fn,
 };
 use poller::sys;
 
@@ -222,6 +223,51 @@ fn a_loop_that_ends_at_once_calls_dials_off() {
         dialing.join().unwrap();
         event_loop.shutdown(common::PATIENCE).unwrap();
     }
+}
+
+#[test]
+fn dials_are_called_off_from_another_thread() {
+    let (hole, _waiting) = black_hole();
+    let silent = hole.local_addr().unwrap();
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let there = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dialer = event_loop.dialer().timeout(Some(4 * common::PATIENCE));
+    let short = Duration::from_millis(20);
+    for round in 0..stress(500) as u32 {
+        let off = CallOff::new().unwrap();
+        let dialing: Vec<_> = (0..2)
+            .map(|_| {
+                let dialer = dialer.clone().call_off(&off);
+                thread::spawn(move || dialer.dial(silent).unwrap_err())
+            })
+            .collect();
+        // Before, while, or just as they begin to wait.
+        thread::sleep(short / 20 * (round % 5));
+        let start = Instant::now();
+        match round % 3 {
+            0 => off.now(),
+            1 => off.at(Some(start + short)),
+            _ => {
+                off.at(Some(start + 2 * common::PATIENCE));
+                off.at(Some(start + short));
+            }
+        }
+        for dial in dialing {
+            let error = dial.join().expect("dialing does not panic");
+            assert!(start.elapsed() < common::PATIENCE);
+            if round % 3 == 0 {
+                assert!(matches!(error, Error::Closed), "{error:?}");
+            } else {
+                assert!(error.is_timeout() && start.elapsed() >= short, "{error:?}");
+            }
+        }
+        // Later dials under it end at once, others are not concerned.
+        off.now();
+        off.at(None);
+        assert!(matches!(dialer.clone().call_off(&off).dial(silent), Err(Error::Closed)));
+        drop(dialer.dial(there.local_addr().unwrap()).unwrap());
+    }
+    eventually("nothing is registered", || event_loop.pollers()[0].connections == 0);
 }
 
 #[test]

@@ -10,11 +10,11 @@ use std::error;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use poller::Interest;
-use poller::sys::{self, ConnectStatus, EventFd, PollFd};
+use poller::sys::{self, ConnectStatus, PollFd};
 
 use super::addr::{Addr, ParseAddrError, Target, ToTarget};
 use super::options::SocketOptions;
@@ -222,15 +222,15 @@ pub fn connect(
     options: &ConnectOptions,
     deadline: Option<Instant>,
 ) -> Result<OwnedFd, ConnectError> {
-    connect_unless(target, options, deadline, None)
+    connect_unless(target, options, deadline, &[])
 }
 
-/// [`connect`], given up as soon as `off` is signalled; then `is_called_off` tells so.
+/// [`connect`], given up as soon as one of `off` can be read; then `is_called_off` tells so.
 pub(crate) fn connect_unless(
     target: impl ToTarget,
     options: &ConnectOptions,
     deadline: Option<Instant>,
-    off: Option<&EventFd>,
+    off: &[BorrowedFd<'_>],
 ) -> Result<OwnedFd, ConnectError> {
     let target = target.to_target().map_err(|error| ConnectError {
         target: error.text().to_owned(),
@@ -245,8 +245,8 @@ pub(crate) fn connect_unless(
 /// One dial under way.
 struct Dial<'a> {
     options: &'a ConnectOptions,
-    /// Signalled when it is not wanted any more.
-    off: Option<&'a EventFd>,
+    /// One of them can be read when it is not wanted any more.
+    off: &'a [BorrowedFd<'a>],
     /// Addresses that are still to be tried.
     queue: VecDeque<Addr>,
     /// Attempts without an answer yet.
@@ -274,7 +274,7 @@ const LAST_PAUSE: Duration = Duration::from_millis(10);
 
 impl<'a> Dial<'a> {
     fn new(options: &'a ConnectOptions) -> Dial<'a> {
-        Dial { options, off: None, queue: VecDeque::new(), open: Vec::new(), failed: Vec::new() }
+        Dial { options, off: &[], queue: VecDeque::new(), open: Vec::new(), failed: Vec::new() }
     }
 
     fn error(mut self, target: String, reason: Reason) -> ConnectError {
@@ -396,7 +396,7 @@ impl<'a> Dial<'a> {
             .map(|open| PollFd::new(open.fd.as_fd(), Interest::WRITABLE))
             .collect();
         let asked = fds.len();
-        fds.extend(self.off.map(|off| PollFd::new(off.as_fd(), Interest::READABLE)));
+        fds.extend(self.off.iter().map(|&off| PollFd::new(off, Interest::READABLE)));
         sys::ppoll(&mut fds, timeout).map_err(Reason::Wait)?;
         if fds[asked..].iter().any(PollFd::is_ready) {
             return Err(Reason::Called);

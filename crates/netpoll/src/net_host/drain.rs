@@ -54,7 +54,7 @@ impl Net {
         }
     }
 
-    pub(super) fn is_forced(&self) -> bool {
+    pub(crate) fn is_forced(&self) -> bool {
         // ORDERING: pairs with the store in `drain`.
         self.forced.load(Acquire)
     }

@@ -35,6 +35,7 @@ mod model;
 mod poll;
 mod socket;
 mod sockopt;
+mod timerfd;
 
 pub use addr::{Addr, ParseAddrError};
 pub use clock::{ThreadClock, now, set_timer_slack};
@@ -60,3 +61,4 @@ pub use sockopt::{
     set_cloexec, set_keepalive, set_linger, set_nodelay, set_nonblocking, set_only_v6,
     set_recv_buffer, set_reuse_addr, set_reuse_port, set_send_buffer, set_user_timeout,
 };
+pub use timerfd::TimerFd;
