@@ -5,7 +5,7 @@ mod common;
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -22,7 +22,8 @@ use common::{
     serve, stress,
 };
 use netpoll::{
-    Callbacks, EventLoop, LengthPrefixed, Listener, Reader, Writer, WriterExt, service_fn,
+    Callbacks, EventLoop, LengthPrefixed, Listener, Reader, ReaderExt, Writer, WriterExt,
+    service_fn,
 };
 
 fn echo() -> Callbacks<()> {
@@ -280,27 +281,57 @@ fn no_write_raises_sigpipe() {
     }
     // SAFETY: the default action is what a program without std has; nothing else runs yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    let failed = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&failed);
-    let service = service_fn(move |conn| {
-        conn.skip(conn.len())?;
-        for _ in 0..50 {
-            conn.write_binary(&[7; 5000])?;
-            if let Err(error) = conn.flush() {
+    // Handlers that wait for room, and drivers that send what inline handlers leave; some of both end
+    // the connection behind it, so that its last bytes go while it lingers.
+    for (name, runner) in common::runners() {
+        let failed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&failed);
+        let service = Callbacks::new(|_| Ok(()))
+            .on_request(|conn, ()| {
+                let ends = conn.read_byte()? == b'e';
+                for _ in 0..50 {
+                    conn.write_binary(&[7; 50_000])?;
+                    conn.flush()?;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                if ends { Err("enough".into()) } else { Ok(()) }
+            })
+            .on_close(move |_, (), _| {
                 count.fetch_add(1, SeqCst);
-                return Err(error.into());
+            });
+        let (event_loop, addr) = serve(EventLoop::builder().runner(runner), service);
+        for round in 0..8 {
+            let mut client = connect(addr);
+            client.write_all(if round % 2 == 0 { b"x" } else { b"e" }).unwrap();
+            if round % 4 > 1 {
+                client.read_exact(&mut [0; 1000]).unwrap();
             }
-            thread::sleep(Duration::from_millis(1));
+            common::reset_on_drop(&client);
         }
-        Ok(())
-    });
-    let (event_loop, addr) = serve(EventLoop::builder(), service);
-    for _ in 0..5 {
-        let mut client = connect(addr);
-        client.write_all(b"x").unwrap();
-        common::reset_on_drop(&client);
+        eventually(name, || failed.load(SeqCst) == 8 && event_loop.connections() == 0);
     }
-    eventually("the errors", || failed.load(SeqCst) == 5 && event_loop.connections() == 0);
+    // A dialed connection, whole, by its write half, and through a queue.
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dial = || {
+        let conn = event_loop.dialer().dial(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        common::reset_on_drop(&peer);
+        (conn, peer)
+    };
+    let (mut conn, peer) = dial();
+    drop(peer);
+    eventually("an error", || conn.write_binary(&[7; 5000]).and_then(|()| conn.flush()).is_err());
+    assert!(conn.flush().is_err());
+    let (conn, peer) = dial();
+    let (_read, mut half) = conn.into_split();
+    drop(peer);
+    half.write_binary(&[7; 100_000]).unwrap();
+    drop(half);
+    let (conn, peer) = dial();
+    let queue = netpoll::mux::ShardQueue::builder().build(conn.into_split().1);
+    drop(peer);
+    eventually("an error", || queue.add(|w| Ok(w.write_binary(&[7; 5000])?)).is_err());
 }
 
 #[test]
@@ -329,10 +360,24 @@ fn signals_interrupt_nothing() {
             thread::sleep(Duration::from_millis(1));
         }
     });
-    let mut conn = event_loop.dialer().dial(addr).unwrap();
+    // A handler that waits for each part, and one that is handed whole messages.
+    let parts = service_fn(|conn| {
+        let n = u32::from_be_bytes(conn.read_array()?);
+        let body = conn.slice(n as usize)?;
+        conn.malloc(4)?.put_u32(n);
+        conn.write_bytes(body)?;
+        Ok(conn.flush().map(drop)?)
+    });
+    let waiting = common::serve_on(&event_loop, parts);
     let start = Instant::now();
     let mut rounds = 0u32;
-    while start.elapsed() < Duration::from_millis(500) {
+    let mut conn = event_loop.dialer().dial(addr).unwrap();
+    let time = Duration::from_millis(500) * if stress(100) == 100 { 20 } else { 1 };
+    while start.elapsed() < time {
+        if rounds % 8 == 0 {
+            let addr = if rounds % 16 == 0 { waiting } else { addr };
+            conn = event_loop.dialer().dial(addr).unwrap();
+        }
         let body = common::pattern(1 + (rounds as usize * 997) % 100_000, 1);
         conn.write_binary(&common::frame(&body)).unwrap();
         conn.flush().unwrap();
