@@ -6,6 +6,7 @@ mod common;
 use std::{
     io::{Read, Write},
     net::TcpListener,
+    os::fd::AsRawFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use common::{connect, eventually, frame, pattern, serve};
+use common::{connect, eventually, frame, pattern, process::in_child, serve};
 use netpoll::{
     Callbacks, Error, EventLoop, Handle, LengthPrefixed, Reader, ReaderExt, Runner, Writer,
     WriterExt, service_fn,
@@ -176,11 +177,18 @@ fn from_four_threads_while_it_is_read_directly() {
 
 #[test]
 fn a_stranger_receives_nothing() {
+    // In a process of its own, so that the number is surely the next one to be given.
+    if !in_child("a_stranger_receives_nothing") {
+        return;
+    }
     // A handle outlives its descriptor, whose number goes to somebody else.
     let event_loop = EventLoop::builder().pollers(1).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    for _ in 0..20 {
+    let mut reused = 0;
+    let rounds = common::stress(2000);
+    for _ in 0..rounds {
+        let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd();
         let conn = event_loop.dialer().dial(addr).unwrap();
         let handle = conn.handle();
         let (mut peer, _) = listener.accept().unwrap();
@@ -191,9 +199,12 @@ fn a_stranger_receives_nothing() {
                 (one, listener.accept().unwrap().0)
             })
             .collect();
+        let fds = strangers.iter().flat_map(|(one, other)| [one.as_raw_fd(), other.as_raw_fd()]);
+        reused += fds.filter(|&fd| fd == free).count();
         handle.shutdown_write();
         handle.close();
         handle.resume_read();
+        assert!(matches!(handle.set_nodelay(true), Err(Error::Closed)));
         assert!(handle.local_addr().is_none());
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
         for (mut one, mut other) in strangers {
@@ -205,4 +216,5 @@ fn a_stranger_receives_nothing() {
             assert_eq!(&bytes, b"hello");
         }
     }
+    assert_eq!(reused, rounds, "its number was not given to a stranger");
 }

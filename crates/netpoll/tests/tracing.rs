@@ -7,6 +7,7 @@ mod common;
 use std::{
     fmt,
     io::{Read, Write},
+    os::unix::net::UnixStream,
     sync::{Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
@@ -144,6 +145,7 @@ fn dialing_attaching_taking_and_limits() {
     let mut conn = event_loop.dialer().dial(addr).unwrap();
     expect(Level::DEBUG, &["dialed", &addr.to_string()]);
     expect(Level::DEBUG, &["accepted"]);
+    let other = EventLoop::builder().pollers(1).build().unwrap();
     assert!(conn.write_binary(&[0; 2001]).is_err());
     expect(Level::DEBUG, &["the output limit is reached", "requested=2001"]);
     assert!(conn.next(1001).is_err());
@@ -153,7 +155,16 @@ fn dialing_attaching_taking_and_limits() {
     conn.write_binary(b"x").unwrap();
     conn.flush().unwrap();
     expect(Level::DEBUG, &["taken"]);
-    let other = EventLoop::builder().pollers(1).build().unwrap();
+    let pair = || UnixStream::pair().unwrap();
+    let ((one, _far), (two, _away)) = (pair(), pair());
+    let mut detached = other.dialer().adopt(one).unwrap();
+    let id = format!("id={}", detached.handle().id());
+    detached.detach().unwrap();
+    expect(Level::DEBUG, &["detached", &id]);
+    let dropped = other.dialer().adopt(two).unwrap();
+    let id = format!("id={}", dropped.handle().id());
+    drop(dropped);
+    expect(Level::DEBUG, &["closed", &id]);
     other.attach(conn, service_fn(|_| Ok(())), ());
     expect(Level::DEBUG, &["attached"]);
     other.shutdown_now();

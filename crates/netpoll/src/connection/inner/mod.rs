@@ -622,6 +622,7 @@ impl Inner {
     pub(crate) fn close_unserved(self: &Arc<Self>, in_use: bool) {
         ends::ask_to_close(&self.shared.life, || self.wake_all());
         if self.shared.life.begin_closing() && self.shared.life.close() {
+            event!(DEBUG, id = self.handle().id(), "closed");
             self.retire(in_use);
             self.handle().run_closers();
         }
@@ -631,6 +632,7 @@ impl Inner {
     pub(super) fn abandon(&self) {
         ends::ask_to_close(&self.shared.life, || self.wake_all());
         if self.shared.life.begin_closing() && self.shared.life.close() {
+            event!(DEBUG, id = self.handle().id(), "detached");
             self.handle().run_closers();
         }
     }
