@@ -120,6 +120,8 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
             quiet_looks += 1;
         } else {
             quiet_looks = 0;
+            // A poller that is just going is not kept by who sleeps.
+            seen.clear();
             sched.dog.sleep_while(|| {
                 let mut quiet = !sched.has_ended() && sched.queued() == 0;
                 quiet &= !sched.host.recruit();
