@@ -16,6 +16,9 @@ use crate::{net::SocketOptions, trace::event};
 
 /// Pollers of one loop.
 pub(crate) const MOST_POLLERS: usize = 1024;
+/// Handlers under one cap: both caps together have to find threads in one pool.
+const MOST_HANDLERS: usize = 500_000;
+const _: () = assert!(2 * (MOST_HANDLERS + MOST_POLLERS) <= gopool::MAX_CAP);
 
 /// Where handlers run.
 #[derive(Clone, Default)]
@@ -89,6 +92,21 @@ pub enum Notice {
         /// How many times so far.
         refused: usize,
     },
+    /// A listener could not accept. What waits is kept waiting, and it tries again soon: most often it
+    /// is out of descriptors.
+    AcceptFailed {
+        /// The system's error, as [`from_raw_os_error`](std::io::Error::from_raw_os_error) takes it.
+        errno: i32,
+        /// How many times since this was last told of.
+        times: u64,
+    },
+    /// Connections were closed as soon as they were accepted: there are as many as there may be.
+    ConnectionsRefused {
+        /// [`Builder::max_connections`](crate::Builder::max_connections).
+        max: usize,
+        /// How many since this was last told of.
+        refused: u64,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -99,6 +117,13 @@ impl fmt::Display for Notice {
             }
             Self::ThreadsRefused { refused } => {
                 write!(f, "the system has refused {refused} threads")
+            }
+            Self::AcceptFailed { errno, times } => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "accepting has failed {times} more times: {error}")
+            }
+            Self::ConnectionsRefused { max, refused } => {
+                write!(f, "{refused} more connections were refused: there are {max}")
             }
         }
     }
@@ -141,8 +166,8 @@ pub(crate) struct Options {
     pub(crate) pollers: usize,
     pub(crate) balance: Balance,
     pub(crate) runner: Runner,
-    pub(crate) cap: u32,
-    pub(crate) attached_cap: Option<u32>,
+    pub(crate) cap: usize,
+    pub(crate) attached_cap: Option<usize>,
     pub(crate) input_limit: usize,
     pub(crate) max_message: usize,
     pub(crate) output_limit: usize,
@@ -167,7 +192,7 @@ impl Default for Options {
             pollers: cores,
             balance: Balance::RoundRobin,
             runner: Runner::Auto,
-            cap: u32::try_from(cores.saturating_mul(64)).unwrap_or(u32::MAX).clamp(128, 1 << 16),
+            cap: cores.saturating_mul(64).clamp(128, 1 << 16),
             attached_cap: None,
             input_limit: 1 << 20,
             max_message: 16 << 20,
@@ -196,11 +221,11 @@ impl Options {
     /// The threads of a loop: one per handler that waits, one per poller, and one for a disconnect
     /// callback beside each.
     pub(crate) fn threads(&self, pollers: usize) -> usize {
-        self.cap as usize + self.attached_cap() as usize + 2 * pollers
+        self.cap + self.attached_cap() + 2 * pollers
     }
 
     /// The cap on handlers of attached connections.
-    pub(crate) fn attached_cap(&self) -> u32 {
+    pub(crate) fn attached_cap(&self) -> usize {
         self.attached_cap.unwrap_or(self.cap)
     }
 
@@ -214,35 +239,40 @@ impl Options {
 
     /// Everything is within its bounds.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        let bounds = [
-            ("pollers", self.pollers, 1, MOST_POLLERS, "1 to 1024"),
-            ("cap", self.cap as usize, 1, 1 << 20, "1 to 1048576"),
-            ("attached_cap", self.attached_cap() as usize, 1, 1 << 20, "1 to 1048576"),
-            ("input_limit", self.input_limit, 1, usize::MAX / 4, "1 byte or more"),
-            ("max_message", self.max_message, 1, usize::MAX / 4, "1 byte or more"),
-            ("output_limit", self.output_limit, 1, usize::MAX / 4, "1 byte or more"),
-            ("read_budget", self.read_budget, 1, usize::MAX, "1 byte or more"),
-            ("accept_batch", self.accept_batch, 1, usize::MAX, "1 or more"),
-            ("fair_share", self.fair_share, 1, usize::MAX, "1 or more"),
+        // Sums of two of these are taken.
+        let bytes = (usize::MAX / 4, "1 byte or more, and less than a quarter of all there can be");
+        let handlers = (MOST_HANDLERS, "1 to 500000");
+        let any = (usize::MAX, "1 or more");
+        let numbers = [
+            ("pollers", Some(self.pollers), (MOST_POLLERS, "1 to 1024")),
+            ("cap", Some(self.cap), handlers),
+            ("attached_cap", self.attached_cap, handlers),
+            ("input_limit", Some(self.input_limit), bytes),
+            ("max_message", Some(self.max_message), bytes),
+            ("output_limit", Some(self.output_limit), bytes),
+            ("read_budget", Some(self.read_budget), any),
+            ("accept_batch", Some(self.accept_batch), any),
+            ("fair_share", Some(self.fair_share), any),
+            ("max_connections", self.max_connections, (usize::MAX, "1 or more, or none")),
         ];
-        for (option, value, least, most, reason) in bounds {
-            if value < least || value > most {
-                return Err(BuildError::Option { option, value: value.to_string(), reason });
+        for (option, value, (most, reason)) in numbers {
+            match value {
+                Some(value) if !(1..=most).contains(&value) => {
+                    return Err(BuildError::Option { option, value: value.to_string(), reason });
+                }
+                _ => {}
             }
         }
-        if self.max_connections == Some(0) {
-            let reason = "at least 1, or none for no limit";
-            return Err(BuildError::Option {
-                option: "max_connections",
-                value: "Some(0)".to_owned(),
-                reason,
-            });
-        }
-        let timeouts = [("read_timeout", self.read_timeout), ("write_timeout", self.write_timeout)];
+        let timeouts = [
+            ("read_timeout", self.read_timeout),
+            ("write_timeout", self.write_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("frame_timeout", self.frame_timeout),
+        ];
         for (option, timeout) in timeouts {
             if timeout == Some(Duration::ZERO) {
-                let reason = "more than no time, or none for no limit";
-                return Err(BuildError::Option { option, value: "Some(0ns)".to_owned(), reason });
+                let (value, reason) = ("0ns".to_owned(), "more than no time, or none");
+                return Err(BuildError::Option { option, value, reason });
             }
         }
         if self.name.is_empty() || self.name.contains('\0') {

@@ -206,8 +206,7 @@ impl EventLoop {
     /// was built with, whose threads it has. Handlers that run are not disturbed.
     pub fn set_cap(&self, handlers: usize) {
         let sched = &self.owner.sched;
-        let cap = u32::try_from(handlers).unwrap_or(u32::MAX).clamp(1, sched.host.options.cap);
-        sched.set_cap(cap);
+        sched.set_cap(count(handlers.clamp(1, sched.host.options.cap)));
     }
 
     /// Adds or removes pollers until there are so many, 1 to 1024, while the loop runs.
@@ -320,8 +319,8 @@ pub struct Stats {
     pub threads_refused: usize,
     /// Connections accepted and served, ever.
     pub accepted: u64,
-    /// Connections accepted and closed at once: over [`Builder::max_connections`], or while the loop
-    /// was shutting down.
+    /// Connections accepted and closed at once: over [`Builder::max_connections`], while the loop was
+    /// shutting down, or for want of memory.
     pub refused: u64,
     /// Times a listener rested because nothing could be accepted: out of descriptors or memory.
     /// [`EventLoop::last_accept_error`] tells which.
@@ -402,24 +401,25 @@ impl Builder {
         self
     }
 
-    /// How many handlers may run or be blocked at once, 1 to 1048576. At the cap, connections
+    /// How many handlers may run or be blocked at once, 1 to 500000. At the cap, connections
     /// queue; a freed place takes the oldest. Handlers that fill the cap and all wait for one
     /// that is queued wait until their timeouts.
     pub fn cap(mut self, handlers: usize) -> Self {
-        self.options.cap = u32::try_from(handlers).unwrap_or(u32::MAX);
+        self.options.cap = handlers;
         self
     }
 
     /// How many handlers of connections given to the loop by [`EventLoop::attach`] may run or be
-    /// blocked at once, 1 to 1048576. They have a cap of their own, as large as the other if none is
+    /// blocked at once, 1 to 500000. They have a cap of their own, as large as the other if none is
     /// given: a server's handlers may wait for what those of its clients do.
     pub fn attached_cap(mut self, handlers: usize) -> Self {
-        self.options.attached_cap = Some(u32::try_from(handlers).unwrap_or(u32::MAX));
+        self.options.attached_cap = Some(handlers);
         self
     }
 
-    /// Tells `f` what may be worth a log line, of each kind at most once a second. It is called on
-    /// the watchdog's thread, and must not block there. Not called under [`Runner::Inline`].
+    /// Tells `f` what may be worth a log line, of each kind at most once a second (of accepting that
+    /// fails: of each error). It is called on the watchdog's thread, and must not block there. Not
+    /// called under [`Runner::Inline`], where [`EventLoop::stats`] tells.
     ///
     /// ```
     /// # fn main() -> Result<(), netpoll::BuildError> {
@@ -545,8 +545,8 @@ impl Builder {
         let sched = Arc::new(Scheduler::new(
             host,
             mode,
-            options.cap,
-            options.attached_cap(),
+            count(options.cap),
+            count(options.attached_cap()),
             options.fair_share,
         ));
         sched.host.set_scheduler(&sched);
@@ -566,4 +566,9 @@ impl Builder {
         }
         Ok(EventLoop { owner })
     }
+}
+
+/// A number of handlers, which was checked to be much smaller.
+fn count(handlers: usize) -> u32 {
+    u32::try_from(handlers).unwrap_or(u32::MAX)
 }

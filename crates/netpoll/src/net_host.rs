@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // Reading sockets is for the role's holder: each such place says why it is.
 
+mod accepting;
 mod drain;
 mod due;
 pub(crate) mod habit;
@@ -25,13 +26,10 @@ use poller::{
 
 #[allow(unreachable_pub)] // The crate exports it.
 pub use self::tally::Closes;
+use self::{accepting::Accepting, listeners::Door, tally::Tally};
 pub(crate) use self::{
     listeners::Failures,
     pollers::{Berth, Link},
-};
-use self::{
-    listeners::{Accepting, Door},
-    tally::Tally,
 };
 use crate::{
     accept::Acceptor,

@@ -15,25 +15,15 @@ use std::{
 };
 
 use common::{
-    connect, eventually, ping,
+    connect, echo, eventually, ping,
     process::{
         self, Other, argument, cpu_time, descriptors, in_child, memory, say, set_limit, threads,
     },
     serve, stress,
 };
 use netpoll::{
-    Callbacks, EventLoop, LengthPrefixed, Listener, Reader, ReaderExt, Writer, WriterExt,
-    service_fn,
+    Callbacks, EventLoop, Listener, Notice, Reader, ReaderExt, Writer, WriterExt, service_fn,
 };
-
-fn echo() -> Callbacks<()> {
-    service_fn(|conn| {
-        let (r, w) = conn.split();
-        w.write_bytes(r.slice(r.len())?)?;
-        Ok(w.flush().map(drop)?)
-    })
-    .framing(LengthPrefixed::u32_be())
-}
 
 #[test]
 fn connections_that_come_and_go_leave_nothing() {
@@ -136,9 +126,14 @@ fn out_of_descriptors() {
     if !in_child("out_of_descriptors") {
         return;
     }
-    let (event_loop, addr) = serve(EventLoop::builder().pollers(1), echo());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let builder = EventLoop::builder().pollers(1);
+    let builder = builder.on_notice(move |notice| tell.lock().unwrap().push(notice.clone()));
+    let (event_loop, addr) = serve(builder, echo());
     ping(&mut connect(addr), b"warm");
     eventually("none", || event_loop.connections() == 0);
+    let beginning = Instant::now();
     for ends in [false, true] {
         let ending = if ends { "1" } else { "0" };
         let arguments = [("addr", addr.to_string()), ("ends", ending.to_owned())];
@@ -165,7 +160,23 @@ fn out_of_descriptors() {
         assert_eq!(clients.next(), if ends { "200 were ended" } else { "200 were answered" });
         clients.end();
         eventually("none", || event_loop.connections() == 0);
+        if !ends {
+            // The user is told of every failure, but not often.
+            eventually("the last notice", || failures(&told) == event_loop.stats().accept_rests);
+            let (notices, seconds) = (told.lock().unwrap().len(), beginning.elapsed().as_secs());
+            assert!((1..=seconds + 1).contains(&(notices as u64)), "{notices} in {seconds} s");
+        }
     }
+}
+
+/// How many failures the notices tell of, all of them for want of descriptors.
+fn failures(told: &Mutex<Vec<Notice>>) -> u64 {
+    let told = told.lock().unwrap();
+    let times = told.iter().map(|notice| match notice {
+        Notice::AcceptFailed { errno: libc::EMFILE, times } => *times,
+        other => panic!("{other}"),
+    });
+    times.sum()
 }
 
 #[test]

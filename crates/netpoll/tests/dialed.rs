@@ -34,13 +34,7 @@ fn adopted_sockets_are_connections() {
     let (mut near, far) = UnixStream::pair().unwrap();
     near.set_read_timeout(Some(common::PATIENCE)).unwrap();
     near.write_all(&common::frame(b"early")).unwrap();
-    let echo = service_fn(|conn| {
-        let (r, w) = conn.split();
-        w.write_bytes(r.slice(r.len())?)?;
-        Ok(w.flush().map(drop)?)
-    })
-    .framing(LengthPrefixed::u32_be());
-    event_loop.attach(dialer.adopt(far).unwrap(), echo, ());
+    event_loop.attach(dialer.adopt(far).unwrap(), common::echo(), ());
     assert_eq!(common::read_frame(&mut near).unwrap(), b"early");
     ping(&mut near, b"late");
     drop(near);
@@ -131,15 +125,7 @@ fn dials_with_hardly_any_time() {
 fn dialing_inside_a_handler_holds_up_nobody() {
     // A proxy: each request goes through a connection to a backend on the same loop, and poller.
     let event_loop = EventLoop::builder().pollers(1).build().unwrap();
-    let backend = common::serve_on(
-        &event_loop,
-        service_fn(|conn| {
-            let (r, w) = conn.split();
-            w.write_bytes(r.slice(r.len())?)?;
-            Ok(w.flush().map(drop)?)
-        })
-        .framing(LengthPrefixed::u32_be()),
-    );
+    let backend = common::serve_on(&event_loop, common::echo());
     let dialer = event_loop.dialer();
     let kept = Arc::new(Mutex::new(Vec::new()));
     let front = service_fn(move |conn| {

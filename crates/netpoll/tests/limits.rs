@@ -16,8 +16,8 @@ use std::{
 
 use common::{Log, PATIENCE, connect, eventually, frame, pattern, read_frame, serve};
 use netpoll::{
-    Callbacks, Connection, Delimited, Error, EventLoop, Handle, LengthPrefixed, Reader, Runner,
-    Writer, WriterExt, service_fn,
+    Callbacks, Delimited, Error, EventLoop, Handle, LengthPrefixed, Reader, Runner, Writer,
+    WriterExt, service_fn,
 };
 
 const MIB: usize = 1 << 20;
@@ -467,47 +467,6 @@ fn inline_replies_gather_up_to_their_limit() {
         assert!(part == pattern(MIB, i), "{i}");
     }
     assert_eq!(event_loop.connections(), 1);
-}
-
-#[test]
-fn too_many_connections_are_turned_away() {
-    let echo = |conn: &mut Connection| {
-        let (r, w) = conn.split();
-        w.write_bytes(r.slice(r.len())?)?;
-        Ok(w.flush().map(drop)?)
-    };
-    let (event_loop, addr) = serve(EventLoop::builder().max_connections(Some(3)), service_fn(echo));
-    let mut clients: Vec<_> = (0..3).map(|_| connect(addr)).collect();
-    clients.iter_mut().for_each(|client| common::ping(client, b"hello"));
-    for _ in 0..5 {
-        assert!(matches!(connect(addr).read(&mut [0]), Ok(0) | Err(_)));
-    }
-    clients.pop();
-    eventually("room", || event_loop.connections() == 2);
-    common::ping(&mut connect(addr), b"hello");
-}
-
-#[test]
-fn options_are_checked_when_the_loop_is_built() {
-    let cases = [
-        ("pollers", EventLoop::builder().pollers(0)),
-        ("pollers", EventLoop::builder().pollers(5000)),
-        ("cap", EventLoop::builder().cap(0)),
-        ("input_limit", EventLoop::builder().input_limit(0)),
-        ("max_message", EventLoop::builder().max_message(0)),
-        ("output_limit", EventLoop::builder().output_limit(0)),
-        ("read_budget", EventLoop::builder().read_budget(0)),
-        ("accept_batch", EventLoop::builder().accept_batch(0)),
-        ("fair_share", EventLoop::builder().fair_share(0)),
-        ("max_connections", EventLoop::builder().max_connections(Some(0))),
-        ("read_timeout", EventLoop::builder().read_timeout(Some(Duration::ZERO))),
-        ("write_timeout", EventLoop::builder().write_timeout(Some(Duration::ZERO))),
-        ("name", EventLoop::builder().name("")),
-    ];
-    for (name, builder) in cases {
-        let error = builder.build().expect_err(name).to_string();
-        assert!(error.contains(&format!("`{name}`")), "{error}");
-    }
 }
 
 #[test]

@@ -13,23 +13,11 @@ use std::{
 };
 
 use common::{
-    PATIENCE, connect, eventually, frame, ping,
+    PATIENCE, connect, echo, eventually, frame, ping,
     process::{self, Other, argument, descriptors, in_child, say},
     read_frame, serve,
 };
-use netpoll::{
-    Balance, BuildError, Callbacks, EventLoop, LengthPrefixed, Listener, ListenerOptions, Reader,
-    WriterExt, service_fn,
-};
-
-fn echo() -> Callbacks<()> {
-    service_fn(|conn| {
-        let (r, w) = conn.split();
-        w.write_bytes(r.slice(r.len())?)?;
-        Ok(w.flush().map(drop)?)
-    })
-    .framing(LengthPrefixed::u32_be())
-}
+use netpoll::{Balance, BuildError, EventLoop, ListenerOptions};
 
 fn spread(event_loop: &EventLoop) -> Vec<usize> {
     event_loop.pollers().iter().map(|poller| poller.connections).collect()
@@ -172,21 +160,9 @@ fn pollers_come_and_go_while_connections_talk() {
         return;
     }
     let (many, rounds) = if common::stress(100) == 100 { (500, 300) } else { (60, 24) };
-    let requests = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&requests);
-    let service = service_fn(move |conn| {
-        let (r, w) = conn.split();
-        w.write_bytes(r.slice(r.len())?)?;
-        w.flush()?;
-        count.fetch_add(1, SeqCst);
-        Ok(())
-    })
-    .framing(LengthPrefixed::u32_be());
-    let event_loop = EventLoop::builder().pollers(2).build().unwrap();
+    let (service, requests) = common::counting_echo();
+    let (event_loop, addr) = serve(EventLoop::builder().pollers(2), service);
     let many = process::as_many(many);
-    let plain = Listener::bind("127.0.0.1:0").unwrap();
-    let addr = plain.local_addr().unwrap();
-    event_loop.listen(plain, service).unwrap();
     let before = descriptors();
     let arguments = [("addr", addr.to_string()), ("many", many.to_string())];
     let mut clients = Other::start("clients_that_talk", &arguments);

@@ -15,38 +15,16 @@ use std::{
 };
 
 use common::{
-    PATIENCE, connect, eventually, frame, ping,
+    PATIENCE, connect, echo, eventually, frame, ping,
     process::{Other, argument, say},
     read_frame, serve, serve_on, stress,
 };
-use netpoll::{
-    Callbacks, Error, EventLoop, Handle, LengthPrefixed, Reader, ReaderExt, Service, Writer,
-    WriterExt, service_fn,
-};
-
-fn echo() -> impl Service<State = ()> {
-    service_fn(|conn| {
-        let (r, w) = conn.split();
-        w.write_bytes(r.slice(r.len())?)?;
-        w.flush()?;
-        Ok(())
-    })
-    .framing(LengthPrefixed::u32_be())
-}
+use netpoll::{Callbacks, Error, EventLoop, Handle, Reader, ReaderExt, Writer, service_fn};
 
 #[test]
 fn under_load_every_request_is_answered_whole_or_not_at_all() {
     for (name, runner) in common::runners() {
-        let handled = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&handled);
-        let service = service_fn(move |conn| {
-            let (r, w) = conn.split();
-            w.write_bytes(r.slice(r.len())?)?;
-            w.flush()?;
-            count.fetch_add(1, SeqCst);
-            Ok(())
-        })
-        .framing(LengthPrefixed::u32_be());
+        let (service, handled) = common::counting_echo();
         let (event_loop, addr) = serve(EventLoop::builder().pollers(2).runner(runner), service);
         let mut clients = Other::start("clients_until_refused", &[("addr", addr.to_string())]);
         assert_eq!(clients.next(), "connected");

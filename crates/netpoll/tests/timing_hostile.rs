@@ -21,13 +21,7 @@ use netpoll::{EventLoop, LengthPrefixed, Reader, WriterExt, service_fn};
 fn attackers_do_not_slow_good_clients_down() {
     let bad = if common::stress(100) == 100 { 2000 } else { 200 };
     let bad = process::as_many(bad);
-    let echo = service_fn(|conn| {
-        let (r, w) = conn.split();
-        w.write_bytes(r.slice(r.len())?)?;
-        Ok(w.flush().map(drop)?)
-    })
-    .framing(LengthPrefixed::u32_be());
-    let (event_loop, addr) = serve(EventLoop::builder().pollers(2), echo);
+    let (event_loop, addr) = serve(EventLoop::builder().pollers(2), common::echo());
     let arguments = |many: usize| [("addr", addr.to_string()), ("many", many.to_string())];
     let mut good = Other::start("good_clients", &arguments(4));
     let mut p99 = |what: &str| -> f64 {

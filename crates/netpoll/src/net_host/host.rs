@@ -235,7 +235,7 @@ impl Host for Net {
     }
 
     fn recruit(&self) -> bool {
-        self.hire_again()
+        self.hire_again() | self.accepting.tell(&self.options)
     }
 
     fn turn(work: &Arc<Inner>) -> &Turn {

@@ -19,11 +19,7 @@ use super::{
 use crate::{
     accept::Acceptor,
     sched::Seat,
-    sync::{
-        Counter, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
-        lock,
-    },
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     timers::{after, stamp},
     trace::event,
 };
@@ -44,23 +40,6 @@ struct Stand {
     acceptor: Arc<Acceptor>,
     seat: Arc<Seat<Net>>,
     token: Token,
-}
-
-/// What became of accepting, over all listeners of a loop.
-#[derive(Default)]
-pub(crate) struct Accepting {
-    pub(crate) accepted: Counter,
-    /// Over the limit on connections, or while shutting down.
-    pub(crate) refused: Counter,
-    pub(crate) rests: Counter,
-    /// Of the last failure.
-    errno: Mutex<Option<i32>>,
-}
-
-impl Accepting {
-    pub(crate) fn last_error(&self) -> Option<io::Error> {
-        lock(&self.errno).map(io::Error::from_raw_os_error)
-    }
 }
 
 /// How often a listener has failed in a row.
@@ -194,18 +173,27 @@ impl Net {
                     if !self.join() {
                         self.accepting.refused.count();
                         event!(DEBUG, %peer, "refused: too many connections, or the loop ends");
+                        if !self.is_draining() {
+                            self.accepting.refused_at_limit();
+                        }
                         continue;
                     }
+                    let admitted = self.admit(&sched, seat, acceptor, (fd, peer));
+                    let Ok(inner) = admitted else {
+                        self.accepting.refused.count();
+                        self.left();
+                        continue;
+                    };
                     self.accepting.accepted.count();
-                    match self.admit(&sched, seat, acceptor, (fd, peer)) {
-                        Ok(inner) if inner.lives_at(seat) => core.ready.push_back(inner),
-                        Ok(inner) => inner.command(Command::Run(Arc::clone(&inner))),
-                        Err(_) => self.left(),
+                    if inner.lives_at(seat) {
+                        core.ready.push_back(inner);
+                    } else {
+                        inner.command(Command::Run(Arc::clone(&inner)));
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    *lock(&self.accepting.errno) = error.raw_os_error();
+                    self.accepting.failed(&error);
                     if sys::accept_failure(&error) != AcceptFailure::Connection {
                         // Nothing can be accepted for now, and the edge is used up.
                         self.accepting.rests.count();

@@ -5,18 +5,12 @@
 //! queue, what it has given back (where it has no thread at all) waits here, and the watchdog tries
 //! again at each look, since the threads that there are may never be free.
 
-use std::{
-    mem,
-    time::{Duration, Instant},
-};
+use std::{mem, time::Instant};
 
 use poller::sys;
 
-use super::{Net, lock_std};
+use super::{Net, accepting::NOTICE_EVERY, lock_std};
 use crate::{config::Notice, sched::Scheduler};
-
-/// Between two notices.
-const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
 type Errand = Box<dyn FnOnce() + Send>;
 

@@ -125,7 +125,8 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn offer(&self, sched: &Arc<Scheduler<Self>>, seat: Arc<Seat<Self>>);
     /// Brings a thread to `Scheduler::run_placed` for a turn that has a place already.
     fn bring(&self, sched: &Arc<Scheduler<Self>>, work: Self::Work);
-    /// Watchdog: tries again where the system refused a thread. True: some work still waits for one.
+    /// Watchdog: tries again where the system refused a thread, and does what else is its business.
+    /// True: something waits for the next look.
     fn recruit(&self) -> bool {
         false
     }

@@ -11,13 +11,16 @@ use std::{
     os::unix::net::UnixStream,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use netpoll::{Builder, EventLoop, Listener, Runner, Service};
+use netpoll::{
+    Builder, Callbacks, Connection, EventLoop, HandlerResult, LengthPrefixed, Listener, Reader,
+    Runner, Service, WriterExt, service_fn,
+};
 
 /// Nothing in a test waits longer than this: it fails instead.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,6 +46,30 @@ pub fn serve_on<S: Service>(event_loop: &EventLoop, service: S) -> SocketAddr {
     let addr = listener.local_addr().unwrap().as_inet().unwrap();
     event_loop.listen(listener, service).unwrap();
     addr
+}
+
+/// Sends back what is there.
+pub fn answer(conn: &mut Connection) -> HandlerResult {
+    let (r, w) = conn.split();
+    w.write_bytes(r.slice(r.len())?)?;
+    Ok(w.flush().map(drop)?)
+}
+
+/// A service that sends every frame back.
+pub fn echo() -> Callbacks<()> {
+    service_fn(answer).framing(LengthPrefixed::u32_be())
+}
+
+/// The same, and how many it has sent back.
+pub fn counting_echo() -> (Callbacks<()>, Arc<AtomicUsize>) {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
+    let service = service_fn(move |conn| {
+        answer(conn)?;
+        count.fetch_add(1, SeqCst);
+        Ok(())
+    });
+    (service.framing(LengthPrefixed::u32_be()), answered)
 }
 
 /// Every runner, by name.

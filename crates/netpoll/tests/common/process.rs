@@ -4,9 +4,13 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
     time::{Duration, Instant},
 };
+
+use super::{PATIENCE, stress};
 
 const ALONE: &str = "NETPOLL_TEST_ALONE";
 const ARGUMENT: &str = "NETPOLL_TEST_ARGUMENT_";
@@ -77,7 +81,7 @@ pub fn cpu_time() -> Duration {
 pub struct Other {
     child: Child,
     stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
+    said: Receiver<String>,
 }
 
 /// What the other process was started with.
@@ -107,23 +111,27 @@ impl Other {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdin, stdout }
+        let (say, said) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                // The test harness writes in front of it.
+                if let Some((_, what)) = line.trim_end().split_once("> ") {
+                    let _ = say.send(what.to_owned());
+                }
+            }
+        });
+        Self { child, stdin, said }
     }
 
     pub fn tell(&mut self, what: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{what}").unwrap();
     }
 
-    /// The next thing that it says; fails if it ends instead.
+    /// The next thing that it says; fails if it ends instead, or takes too long for its counts.
+    #[track_caller]
     pub fn next(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the clients have ended");
-            // The test harness writes in front of it.
-            if let Some((_, said)) = line.trim_end().split_once("> ") {
-                return said.to_owned();
-            }
-        }
+        let patience = PATIENCE * stress(10) as u32;
+        self.said.recv_timeout(patience).expect("the clients say nothing")
     }
 
     /// Waits for its end, which has to be a success.
@@ -131,8 +139,8 @@ impl Other {
         drop(self.stdin.take());
         let start = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            assert!(start.elapsed() < super::PATIENCE, "the clients do not end");
-            std::thread::sleep(Duration::from_millis(2));
+            assert!(start.elapsed() < PATIENCE, "the clients do not end");
+            thread::sleep(Duration::from_millis(2));
         }
         assert!(self.child.wait().unwrap().success(), "the clients failed");
     }
