@@ -81,8 +81,16 @@ impl Net {
             return Err(BuildError::Ending);
         }
         let now = self.group.members();
+        // Those that were removed and still have connections count: they have threads. The cap that was
+        // raised for them falls with the first change after their end; until then it is only more than
+        // is used, since threads come on demand and go.
+        let follow = |all| {
+            let cap = self.pool.set_cap(self.options.threads(all));
+            cap.map_err(|error| BuildError::Threads(error.to_string()))
+        };
         if pollers < now.len() {
             let (stay, go) = now.split_at(pollers);
+            follow(sched.seats().len())?;
             self.spread(&mut doors, stay).map_err(BuildError::Listener)?;
             for member in go {
                 self.group.remove(member);
@@ -93,15 +101,12 @@ impl Net {
             return Ok(());
         }
         let added = pollers - now.len();
-        // Those that were removed and still have connections count: they have threads.
         let all = sched.seats().len() + added;
         if all > MOST_POLLERS {
             return refuse("1 to 1024, with those that were removed and still have connections");
         }
         let parts = (0..added).map(|_| self.poller()).collect::<Result<_, _>>()?;
-        self.pool
-            .set_cap(self.options.threads(all))
-            .map_err(|error| BuildError::Threads(error.to_string()))?;
+        follow(all)?;
         self.add_pollers(sched, parts);
         self.spread(&mut doors, &self.group.members()).map_err(BuildError::Listener)
     }
