@@ -13,8 +13,8 @@ use std::{
 
 use common::{connect, eventually, ping, serve, stress};
 use netpoll::{
-    Addr, CallOff, Error, EventLoop, LengthPrefixed, Reader, ReaderExt, Writer, WriterExt,
-    service_fn,
+    Addr, CallOff, ConnectOptions, Error, EventLoop, LengthPrefixed, Listener, Reader, ReaderExt,
+    Writer, WriterExt, service_fn,
 };
 use poller::sys;
 
@@ -119,6 +119,43 @@ fn dials_with_hardly_any_time() {
     }
     eventually("none is left", || event_loop.connections() == 0);
     eventually("nothing is registered", || event_loop.pollers()[0].connections == 0);
+}
+
+#[test]
+fn dials_from_many_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = format!("unix:{}", dir.path().join("here").display());
+    let name = format!("unix:@netpoll-test-dials-{}", std::process::id());
+    let event_loop = EventLoop::builder().pollers(2).build().unwrap();
+    for unix in [&path, &name] {
+        event_loop.listen(Listener::bind(unix).unwrap(), common::echo()).unwrap();
+    }
+    let addr = common::serve_on(&event_loop, common::echo());
+    let (by_name, far) =
+        (format!("localhost:{}", addr.port()), "192.0.2.1:0".parse::<Addr>().unwrap());
+    let dialer = event_loop.dialer().timeout(Some(common::PATIENCE));
+    thread::scope(|scope| {
+        for thread in 0..8 {
+            let (dialer, by_name, path, name, far) = (&dialer, &by_name, &path, &name, &far);
+            scope.spawn(move || {
+                for round in 0..stress(4_000) {
+                    let by_addr = addr.to_string();
+                    let target = [&by_addr, by_name, path, name][(thread + round) % 4];
+                    let mut conn = dialer.dial(target).unwrap();
+                    let sent = common::frame(&common::pattern(round % 500, thread));
+                    conn.write_binary(&sent).unwrap();
+                    conn.flush().unwrap();
+                    assert!(conn.next(sent.len()).unwrap() == sent);
+                    // Those that fail disturb nobody, and say where they were to go.
+                    let from = ConnectOptions::new().local_addr(far.clone());
+                    let error = dialer.clone().options(from).dial(addr).unwrap_err();
+                    assert!(error.to_string().contains(&by_addr), "{error}");
+                }
+            });
+        }
+    });
+    eventually("none is left", || event_loop.connections() == 0);
+    eventually("nothing is registered", || event_loop.pollers().iter().all(|p| p.connections == 0));
 }
 
 #[test]

@@ -4,12 +4,18 @@ mod common;
 
 use std::{
     io::Read,
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixListener,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use common::{answer, connect, echo, eventually, ping, serve};
-use netpoll::{BuildError, EventLoop, Notice, Runner, service_fn};
+use common::{PATIENCE, answer, connect, connect_unix, echo, eventually, frame, ping, serve};
+use netpoll::{
+    Addr, BuildError, EventLoop, Listener, ListenerOptions, Notice, Reader, Runner, Writer,
+    service_fn,
+};
+use poller::sys;
 
 #[test]
 fn each_option_is_checked_when_the_loop_is_built() {
@@ -113,4 +119,65 @@ fn too_many_connections_are_turned_away_and_counted() {
     });
     let (notices, seconds) = (told.lock().unwrap().len(), beginning.elapsed().as_secs());
     assert!(notices as u64 <= seconds + 1, "{notices} in {seconds} s");
+}
+
+#[test]
+fn every_kind_of_listener_on_one_loop() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let target = |name: &str| format!("unix:{}", at(name).display());
+    // What a process that was killed leaves behind.
+    drop(UnixListener::bind(at("stale")).unwrap());
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    // One that came as a bare descriptor, which blocks and would be inherited.
+    let fd = Listener::bind("127.0.0.1:0").unwrap().detach();
+    sys::set_nonblocking(&fd, false).unwrap();
+    sys::set_cloexec(&fd, false).unwrap();
+    let shared = ListenerOptions::new().reuse_port(true);
+    let first = shared.bind("127.0.0.1:0").unwrap();
+    let second = shared.bind(first.local_addr().unwrap()).unwrap();
+    let abstracted = format!("unix:@netpoll-test-kinds-{}", std::process::id());
+    let mut listeners = vec![
+        Listener::bind("127.0.0.1:0").unwrap(),
+        Listener::bind("localhost:0").unwrap(),
+        Listener::bind(target("stale")).unwrap(),
+        Listener::bind(target("replaced")).unwrap(),
+        Listener::bind(abstracted).unwrap(),
+        Listener::from(plain),
+        Listener::from(UnixListener::bind(at("adopted")).unwrap()),
+        Listener::from_fd(fd).unwrap(),
+        first,
+        second,
+    ];
+    // Not every machine has it.
+    listeners.extend(Listener::bind("[::1]:0"));
+    let event_loop = EventLoop::builder().pollers(2).build().unwrap();
+    let addrs: Vec<_> = listeners.iter().map(|one| one.local_addr().unwrap()).collect();
+    for listener in listeners {
+        event_loop.listen(listener, echo()).unwrap();
+    }
+    for _ in 0..3 {
+        for addr in &addrs {
+            match (addr.as_inet(), addr.as_path()) {
+                (Some(inet), _) => ping(&mut connect(inet), b"over TCP"),
+                (_, Some(path)) => ping(&mut connect_unix(path), b"over a path"),
+                _ => {
+                    let mut conn = event_loop.dialer().dial(addr).unwrap();
+                    conn.write_binary(&frame(b"over a name")).unwrap();
+                    conn.flush().unwrap();
+                    assert_eq!(conn.next(15).unwrap(), frame(b"over a name"));
+                }
+            }
+        }
+    }
+    std::fs::remove_file(at("replaced")).unwrap();
+    let other = UnixListener::bind(at("replaced")).unwrap();
+    event_loop.shutdown(PATIENCE).unwrap();
+    // Ours is gone, what is another's stays.
+    let there = ["stale", "replaced", "adopted"].map(|name| at(name).exists());
+    assert_eq!(there, [false, true, true]);
+    drop(other);
+    for inet in addrs.iter().filter_map(Addr::as_inet) {
+        assert!(TcpStream::connect(inet).is_err(), "somebody listens at {inet}");
+    }
 }
