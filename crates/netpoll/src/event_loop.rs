@@ -310,7 +310,7 @@ pub struct Stats {
     /// Times a full cap was found not to move for a second while others queued.
     pub standstills: u64,
     /// How long handlers have run or waited, all of them together: an estimate, from the places that
-    /// were taken at each look of the watchdog (every 10 ms; less often while all pollers sleep).
+    /// were taken at each look of the watchdog (every 10 to 80 ms; less often while all pollers sleep).
     /// A poller keeps its place from the first handler after a poll to the next poll, so reading
     /// between handlers counts as well. Zero under [`Runner::Inline`], which is not watched, and
     /// under [`Runner::Pool`], whose handlers take no places.

@@ -26,7 +26,7 @@ use poller::{
 
 #[allow(unreachable_pub)] // The crate exports it.
 pub use self::tally::Closes;
-use self::{accepting::Accepting, listeners::Door, tally::Tally};
+use self::{accepting::Accepting, due::Due, listeners::Door, tally::Tally};
 pub(crate) use self::{
     listeners::Failures,
     pollers::{Berth, Link},
@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots<Entry>,
     /// CPU clock of the thread that drives.
     pub(crate) clock: Mutex<Option<ThreadClock>>,
+    /// When its driver is to look at something.
+    pub(crate) due: Due,
     /// Whether handlers here mostly block.
     pub(crate) habit: habit::Habit,
     /// The connection whose handler left flushed bytes queued.
@@ -114,6 +116,8 @@ pub(crate) struct Core {
     walk: Vec<Token>,
     /// When to look at what.
     timers: Timers<Token>,
+    /// The first of them, for others.
+    due: Due,
     /// Closed connections that have last bytes.
     lingering: usize,
     read_budget: usize,
@@ -192,11 +196,13 @@ impl Net {
     pub(crate) fn poller(&self) -> Result<(Shared, Core), BuildError> {
         let poller = Poller::new().map_err(BuildError::Poller)?;
         let (slots, batch) = poller::slots(1 << 28);
+        let due = Due::new();
         let shared = Shared {
             waker: poller.waker(),
             poller: Member::new(poller, Link::new()),
             slots,
             clock: Mutex::new(None),
+            due: due.clone(),
             habit: habit::Habit::new(),
             queued: Mutex::new(None),
             asides: Mutex::new(Asides::default()),
@@ -210,6 +216,7 @@ impl Net {
             again: Vec::new(),
             walk: Vec::new(),
             timers: Timers::new(),
+            due,
             lingering: 0,
             read_budget: self.options.read_budget,
         };

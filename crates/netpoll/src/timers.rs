@@ -35,6 +35,11 @@ pub(crate) fn after(moment: Stamp, time: Duration) -> Stamp {
     moment.saturating_add(nanos(time))
 }
 
+/// How long until then.
+pub(crate) fn until(moment: Stamp) -> Duration {
+    Duration::from_nanos(moment.saturating_sub(stamp()))
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -69,7 +74,12 @@ impl<K: Ord> Timers<K> {
     /// something is.
     pub(crate) fn wait(&self) -> Option<Duration> {
         let Reverse((at, _)) = self.heap.peek()?;
-        Some(Duration::from_nanos(at.saturating_sub(stamp())))
+        Some(until(*at))
+    }
+
+    /// When the first is due.
+    pub(crate) fn first(&self) -> Stamp {
+        self.heap.peek().map_or(NEVER, |Reverse((at, _))| *at)
     }
 
     /// Takes out what is due, with the moment it was entered for.

@@ -4,6 +4,8 @@
 //! One that burns CPU is taken early only while fewer handlers burn than there are cores; past
 //! that another thread would only compete with it, and it is taken when it has had its time.
 
+mod pace;
+
 use std::{
     num::NonZeroUsize,
     sync::Arc,
@@ -13,17 +15,18 @@ use std::{
 
 use poller::sys::{self, ThreadClock};
 
+use self::pace::Pace;
+
 use crate::{
     config::Notice,
     net_host::Net,
     sched::{Lane, Scheduler, Seat, role::Look, watchdog::Watch},
-    sync::lock,
+    sync::{lock, park_timeout},
+    timers::{NEVER, until},
     trace::event,
 };
 
-/// Between looks that find nothing, at most.
-const CALM: Duration = Duration::from_millis(10);
-/// Steps by which that varies. Without it, handlers that block for 5 ms can fall into step with the
+/// Steps by which calm pauses vary. Without it, handlers that block for 5 ms can fall into step with the
 /// looks, so that each is seen just before its end and never for long enough.
 const DITHER: Duration = Duration::from_micros(170);
 /// Until the second look at a handler; and between all looks while rescues are frequent.
@@ -74,6 +77,11 @@ struct Full {
 pub(crate) struct Rules {
     /// When places were last counted, and how many were taken.
     counted: Option<(Instant, usize)>,
+    /// The watchdog has slept since the last look.
+    slept: bool,
+    /// How long until something is due, or could go on.
+    hurry: Option<Duration>,
+    pace: Pace,
     /// Of each lane.
     full: [Option<Full>; 2],
     cores: usize,
@@ -92,6 +100,9 @@ impl Rules {
         Self {
             cores: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             counted: None,
+            slept: false,
+            hurry: None,
+            pace: Pace::new(),
             full: [None, None],
             suspects: Vec::new(),
             burners: Vec::new(),
@@ -106,8 +117,13 @@ impl Rules {
         let taken = sched.places.taken() + sched.attached.taken();
         let Some((then, before)) = self.counted.replace((now, taken)) else { return };
         let elapsed = now.saturating_duration_since(then);
-        // All pollers slept meanwhile, so nothing began.
-        let all_along = if elapsed > 2 * CALM { taken.min(before) } else { taken };
+        let all_along = if std::mem::take(&mut self.slept) {
+            self.pace.slept(elapsed);
+            // All pollers slept meanwhile, so nothing began.
+            taken.min(before)
+        } else {
+            taken
+        };
         let nanos = elapsed.as_nanos() * all_along as u128;
         sched.counters.place_nanos.add(u64::try_from(nanos).unwrap_or(0));
     }
@@ -152,10 +168,21 @@ impl Rules {
     }
 }
 
+/// How long until the first moment comes that a poller's driver is to look at; `None`: there is none.
+fn first_due(sched: &Scheduler<Net>) -> Option<Duration> {
+    let mut first = NEVER;
+    sched.each_seat(|seat| first = first.min(seat.shared.due.get()));
+    (first != NEVER).then(|| until(first))
+}
+
 impl Watch<Net> for Rules {
     const QUIET_LOOKS: usize = 1;
 
-    fn look(&mut self, sched: &Scheduler<Net>) {
+    fn slept(&mut self) {
+        self.slept = true;
+    }
+
+    fn look(&mut self, sched: &Scheduler<Net>, waiting: bool) {
         let now = sys::now();
         if !self.burners.is_empty() {
             // Who drives again is done with its handler.
@@ -167,6 +194,7 @@ impl Watch<Net> for Rules {
         self.count_time(sched, now);
         self.look_at_cap(Lane::Accepted, sched, now);
         self.look_at_cap(Lane::Attached, sched, now);
+        self.hurry = waiting.then_some(Duration::ZERO).or_else(|| first_due(sched));
     }
 
     fn pause(&mut self, _: bool) {
@@ -174,8 +202,14 @@ impl Watch<Net> for Rules {
         self.rescues.retain(|&at| now.saturating_duration_since(at) < WINDOW);
         self.suspects.retain_mut(|suspect| std::mem::take(&mut suspect.stays));
         self.pauses = self.pauses.wrapping_add(1);
-        let calm = if self.is_frequent() { SOON } else { CALM - DITHER * (self.pauses % 8) };
-        thread::sleep(self.suspects.iter().map(|s| s.patience).fold(calm, Duration::min));
+        let soonest = self.suspects.iter().map(|s| s.patience).min();
+        let pause = match soonest {
+            soonest if self.is_frequent() => soonest.map_or(SOON, |soonest| soonest.min(SOON)),
+            Some(soonest) => soonest,
+            None => self.pace.next(now, self.hurry) - DITHER * (self.pauses % 8),
+        };
+        // `Bed::rouse` may end it early.
+        park_timeout(pause);
     }
 
     fn suspect(&mut self, seat: &Arc<Seat<Net>>, look: Look) {
@@ -208,6 +242,7 @@ impl Watch<Net> for Rules {
         let id = Arc::as_ptr(seat) as usize;
         let suspect = self.suspects.iter_mut().find(|s| s.seat == id && s.look == look);
         let Some(suspect) = suspect else { return false };
+        self.pace.found();
         let now = sys::now();
         let elapsed = now.saturating_duration_since(suspect.since);
         let burnt = suspect.clock.cpu_time().saturating_sub(suspect.cpu_then);
@@ -221,6 +256,7 @@ impl Watch<Net> for Rules {
         let now = sys::now();
         let Some(at) = self.suspects.iter().position(|s| s.seat == id) else { return };
         let suspect = self.suspects.swap_remove(at);
+        self.pace.rescued(now);
         if !suspect.burns {
             seat.shared.habit.blocked();
         } else {

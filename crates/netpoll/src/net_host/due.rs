@@ -11,8 +11,31 @@ use super::{Core, Entry, Net, host::Ready};
 use crate::{
     connection::inner::{Fill, Inner},
     sched::{Seat, Step},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     timers::{NEVER, Stamp},
 };
+
+/// When the first such moment comes, for those who do not have the core: while a handler stays, its
+/// poller can not look.
+#[derive(Clone, Debug)]
+pub(crate) struct Due(Arc<AtomicU64>);
+
+impl Due {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(NEVER)))
+    }
+
+    pub(crate) fn get(&self) -> Stamp {
+        // ORDERING: here and below a moment; nothing is read through it.
+        self.0.load(Relaxed)
+    }
+
+    fn set(&self, at: Stamp) {
+        if self.get() != at {
+            self.0.store(at, Relaxed);
+        }
+    }
+}
 
 impl Core {
     /// Has `token` looked at when `at` is past.
@@ -24,6 +47,14 @@ impl Core {
             }
             other => other.is_some(),
         });
+        self.due.set(self.timers.first());
+    }
+
+    /// What is due now, if anything.
+    pub(super) fn next_due(&mut self) -> Option<(Stamp, Token)> {
+        let next = self.timers.due()?;
+        self.due.set(self.timers.first());
+        Some(next)
     }
 
     /// Has a connection looked at when the first of its clocks may have run down.

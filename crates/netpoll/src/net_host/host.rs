@@ -130,7 +130,7 @@ impl Host for Net {
         if let Some(inner) = core.ready.pop_front() {
             return Step::Run(inner);
         }
-        core.timers.due().map_or(Step::Empty, |(at, token)| self.look(seat, core, at, token))
+        core.next_due().map_or(Step::Empty, |(at, token)| self.look(seat, core, at, token))
     }
 
     fn receive(&self, seat: &Arc<Seat<Self>>, core: &mut Core, commands: &mut Vec<Command>) {

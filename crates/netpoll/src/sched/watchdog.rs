@@ -1,9 +1,9 @@
 //! The watchdog takes the role from handlers that block or burn where the library cannot see it.
 //!
-//! It looks seldom while all is well. A look that finds a handler is followed by a second one
-//! soon after; the same epoch twice means that one handler ran all the while, and its role is
-//! taken, if the host's rules ([`Watch::may_take`]) agree. While all pollers sleep it goes to
-//! sleep itself, and costs nothing.
+//! It looks seldom while all is well, and ever more seldom. A look that finds a handler is followed
+//! by a second one soon after; the same epoch twice means that one handler ran all the while, and
+//! its role is taken, if the host's rules ([`Watch::may_take`]) agree. Once all pollers have slept
+//! from one look to the next it goes to sleep itself, and costs nothing.
 //!
 //! - **G1** Before it sleeps it sets its flag, fences, and looks at all roles again. A poller that
 //!   wakes stores DRIVING, fences, and looks at the flag. One of the two sees the other.
@@ -28,10 +28,12 @@ use crate::sync::{
 
 /// The host's clock and rules.
 pub trait Watch<H: Host>: Sized {
-    /// A round of looks begins.
-    fn look(&mut self, sched: &Scheduler<H>) {
-        let _ = sched;
+    /// A round of looks begins. `waiting`: work waits for a thread or a place.
+    fn look(&mut self, sched: &Scheduler<H>, waiting: bool) {
+        let _ = (sched, waiting);
     }
+    /// The watchdog has slept since the last look.
+    fn slept(&mut self) {}
     /// Sleeps until the next look is due: `soon` when a handler is suspected.
     fn pause(&mut self, soon: bool);
     /// A handler was seen: a second look follows the next pause.
@@ -42,7 +44,7 @@ pub trait Watch<H: Host>: Sized {
     fn may_take(&mut self, seat: &Arc<Seat<H>>, seen: Look) -> bool;
     /// Its role was taken.
     fn took(&mut self, seat: &Arc<Seat<H>>);
-    /// How many quiet looks in a row send it to sleep.
+    /// How many quiet looks in a row, without a handler between them, do not send it to sleep yet.
     const QUIET_LOOKS: usize;
 }
 
@@ -68,15 +70,14 @@ impl Bed {
         }
     }
 
-    /// Wakes it, if it sleeps, to look at what the caller did just before.
+    /// Wakes it, from its sleep or from a pause, to look at what the caller did just before.
     pub(super) fn rouse(&self) {
         // ORDERING: pairs with the fence in `sleep_while`: either the watchdog, looking again, sees
         // what the caller did, or the caller sees its flag.
         fence(SeqCst);
-        if self.asleep.swap(false, AcqRel) {
-            if let Some(sleeper) = &*lock(&self.sleeper) {
-                sleeper.unpark();
-            }
+        self.asleep.swap(false, AcqRel);
+        if let Some(sleeper) = &*lock(&self.sleeper) {
+            sleeper.unpark();
         }
     }
 
@@ -108,14 +109,20 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
     *lock(&sched.dog.sleeper) = Some(thread::current());
     let mut quiet_looks = 0;
     let mut seen: Vec<(Arc<Seat<H>>, Look)> = Vec::new();
+    let mut before: Vec<Look> = Vec::new();
     while !sched.has_ended() {
         seen.clear();
         sched.each_seat(|seat| seen.push((Arc::clone(seat), seat.role.look())));
-        watch.look(sched);
         // Where work waits for a thread or a place, it looks until that has come.
         let waiting = sched.host.recruit() || sched.queued() > 0;
-        if waiting || !seen.iter().all(|&(_, look)| is_quiet(look)) {
-            quiet_looks = 0;
+        watch.look(sched, waiting);
+        let quiet = !waiting && seen.iter().all(|&(_, look)| is_quiet(look));
+        // Handlers that ran meanwhile have moved the epochs.
+        let moved = !before.iter().eq(seen.iter().map(|(_, look)| look));
+        before.clear();
+        before.extend(seen.iter().map(|&(_, look)| look));
+        if !quiet || moved && quiet_looks > 0 {
+            quiet_looks = usize::from(quiet);
         } else if quiet_looks < H::Watch::QUIET_LOOKS {
             quiet_looks += 1;
         } else {
@@ -128,6 +135,7 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
                 sched.each_seat(|seat| quiet &= is_quiet(seat.role.look()));
                 quiet
             });
+            watch.slept();
             continue;
         }
         seen.retain(|&(_, look)| look.state() == State::Handler);
