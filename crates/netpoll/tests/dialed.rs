@@ -289,6 +289,7 @@ fn dials_are_called_off_from_another_thread() {
         off.at(None);
         assert!(matches!(dialer.clone().call_off(&off).dial(silent), Err(Error::Closed)));
         drop(dialer.dial(there.local_addr().unwrap()).unwrap());
+        drop(there.accept().unwrap());
     }
     eventually("nothing is registered", || event_loop.pollers()[0].connections == 0);
 }

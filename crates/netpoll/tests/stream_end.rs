@@ -134,7 +134,7 @@ fn our_half_ends_behind_what_was_flushed() {
         conn.write_binary(&pattern(8 * MIB, 1))?;
         let handle = conn.handle();
         let ender = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(30));
+            eventually("the flush", || handle.bytes_sent() > 0);
             handle.shutdown_write();
             handle.shutdown_write();
         });
@@ -180,7 +180,7 @@ fn our_half_ends_behind_what_was_flushed() {
     conn.write_binary(&pattern(8 * MIB + 1, 1)).unwrap();
     let handle = conn.handle();
     let ender = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(30));
+        eventually("the flush", || handle.bytes_sent() > 0);
         handle.shutdown_write();
     });
     assert_eq!(conn.flush().unwrap(), 8 * MIB + 1);
