@@ -12,7 +12,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// As long as a first blocking handler may hold up its poller.
 const LONGEST: Duration = Duration::from_millis(80);
 /// So many looks in a row without a finding double the pause.
-const PATIENCE: u32 = 16;
+const PATIENCE: u32 = 4;
 /// After a rescue pauses do not grow for so long.
 const WARY: Duration = Duration::from_secs(60);
 
