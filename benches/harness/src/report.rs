@@ -141,6 +141,14 @@ impl ScenarioReport {
         }
     }
 
+    /// What its ratios are to, and how its runs differ from others.
+    fn manner(&self) -> String {
+        match self.scenario.settle_ms {
+            0 => format!("ratios to {}", self.beside),
+            ms => format!("ratios to {}, after at least {ms} ms", self.beside),
+        }
+    }
+
     /// The servers by one ratio, the best first.
     fn bars(&self, name: &str) -> Vec<Bar> {
         let even = Estimate { median: 1.0, low: 1.0, high: 1.0, coverage: 1.0, rounds: 0 };

@@ -24,6 +24,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) placement: &'a Placement,
     /// How many times longer than others a run takes.
     pub(crate) stretch: u32,
+    /// How long it warms up at least.
+    pub(crate) settle: Duration,
 }
 
 impl Stage<'_> {
@@ -59,7 +61,7 @@ impl Stage<'_> {
     pub(crate) fn serve(&self, contender: &Contender, setup: &Setup) -> Result<Sample> {
         let (server, plan) = self.start(contender, setup, &[])?;
         let mut load = Load::connect(plan)?;
-        load.run(self.settings.warm * self.stretch)?;
+        load.run(self.settle.max(self.settings.warm * self.stretch))?;
         let (before, cpu) = (server.status()?, server.cpu()?);
         let slice = load.run(self.slice())?;
         let cpu = server.cpu()? - cpu;

@@ -113,7 +113,8 @@ impl Runner<'_> {
 
     fn stage(&self, scenario: &Scenario) -> Stage<'_> {
         let Runner { root, settings, placement, .. } = self;
-        Stage { root, settings, placement, stretch: scenario.stretch }
+        let settle = Duration::from_millis(scenario.settle_ms);
+        Stage { root, settings, placement, stretch: scenario.stretch, settle }
     }
 
     /// The server that others are compared with, if any.

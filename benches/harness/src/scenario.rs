@@ -31,6 +31,9 @@ pub(crate) struct Scenario {
     pub(crate) quick: bool,
     /// A run takes so many times longer than others.
     pub(crate) stretch: u32,
+    /// A run warms up for so many milliseconds at least, where what a server does at its beginning would
+    /// show in the figures.
+    pub(crate) settle_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -172,10 +172,10 @@ fn details(page: &mut String, report: &Report) {
     for scenario in &report.scenarios {
         let _ = write!(
             page,
-            "<details open><summary>{} <span>· {} · ratios to {}</span></summary><div>",
+            "<details open><summary>{} <span>· {} · {}</span></summary><div>",
             escape(&capital(&scenario.scenario.title)),
             escape(scenario.placement_title),
-            escape(&scenario.beside)
+            escape(&scenario.manner())
         );
         for name in &scenario.scenario.heads {
             let bars = scenario.bars(name);

@@ -103,9 +103,9 @@ fn section(page: &mut String, scenario: &ScenarioReport) {
     let columns = columns(scenario);
     let _ = writeln!(
         page,
-        "### {}\n\nRatios to {}.\n",
+        "### {}\n\n{}.\n",
         capital(&scenario.scenario.title),
-        scenario.beside
+        capital(&scenario.manner())
     );
     let mut row = |cells: Vec<String>| {
         let _ = writeln!(page, "| {} |", cells.join(" | "));

@@ -30,8 +30,10 @@ pub(super) fn table(scenario: &ScenarioReport) -> String {
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
     let mut text = format!(
-        "\n{} · {} · ratios to {}\n",
-        scenario.scenario.title, scenario.placement_title, scenario.beside
+        "\n{} · {} · {}\n",
+        scenario.scenario.title,
+        scenario.placement_title,
+        scenario.manner()
     );
     for row in rows {
         for ((cell, width), column) in row.iter().zip(&widths).zip(&columns) {

@@ -11,6 +11,8 @@ const FEW: Field = Field::These(&["netpoll", "epoll", "tokio", "threads"]);
 /// Those that can pretend to work, each in its own way.
 const WORKERS: Field = Field::These(&["netpoll", "epoll", "tokio", "tokio-naive", "threads"]);
 const MILLI: u64 = 1000;
+/// By then our watchdog has found that nothing blocks: it looks at a new server more often than later.
+const SETTLE_MS: u64 = 500;
 /// What handlers that burn may cost a light connection: the watchdog's 10 ms, its look, and as much
 /// again for a kernel that has other threads to run.
 const LIGHT_MICROS: f64 = 20_000.0;
@@ -51,6 +53,7 @@ fn scenario(id: &'static str, title: impl Into<String>, setup: Setup) -> Scenari
         places: Places::One,
         quick: false,
         stretch: 1,
+        settle_ms: 0,
     }
 }
 
@@ -76,6 +79,8 @@ fn plain() -> Vec<Scenario> {
         bars: vec![bar],
         places: if matches!(id, "c1000" | "large") { Places::One } else { Places::Both },
         quick: matches!(id, "c1" | "c100" | "pipelined"),
+        // Where the server sleeps between requests, each wake-up of another thread shows.
+        settle_ms: if id == "c1" { SETTLE_MS } else { 0 },
         ..scenario(id, title, Setup::closed(connections, frame, depth))
     })
     .collect();
@@ -232,6 +237,7 @@ fn resting() -> Vec<Scenario> {
             bars: vec![Bar::value(figure::ASIDE, 0.5)],
             field: Field::These(&["netpoll"]),
             stretch: 2,
+            settle_ms: SETTLE_MS,
             ..scenario("watch", "what threads cost that serve no request, 100 connections", busy)
         },
     ]
