@@ -4,14 +4,17 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    env, process,
+    env,
+    io::{Read, Write},
+    net::TcpStream,
+    process,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::Duration,
 };
 
 use netpoll::{
-    Callbacks, Connection, EventLoop, LengthPrefixed, Listener, Reader, ReaderExt, Runner, Writer,
-    WriterExt, service_fn,
+    Callbacks, Connection, EventLoop, LengthPrefixed, Listener, Reader, ReaderExt, Runner,
+    Writer as _, WriterExt, service_fn,
 };
 
 struct Counting;
@@ -46,9 +49,18 @@ const CHILD: &str = "NETPOLL_TEST_CHILD";
 
 #[test]
 fn none_per_request() {
+    run_alone("in_a_child");
+}
+
+#[test]
+fn few_per_connection() {
+    run_alone("connections_in_a_child");
+}
+
+fn run_alone(test: &str) {
     let mut child = process::Command::new(env::current_exe().unwrap());
     let status = child
-        .args(["--exact", "in_a_child", "--include-ignored", "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(CHILD, "1")
         .status()
         .unwrap();
@@ -94,6 +106,42 @@ fn in_a_child() {
             }
         }
     }
+}
+
+/// Of connections that come, ask once and go: how often the allocator is called for one, there and back.
+#[test]
+#[ignore = "run by few_per_connection, as: NETPOLL_TEST_CHILD=1 cargo test -p netpoll --test allocations -- --ignored"]
+fn connections_in_a_child() {
+    if env::var_os(CHILD).is_none() {
+        return;
+    }
+    let event_loop = EventLoop::builder().pollers(1).build().unwrap();
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().as_inet().unwrap();
+    let service = service_fn(|conn| {
+        let (r, w) = conn.split();
+        w.write_bytes(r.slice(r.len())?)?;
+        Ok(w.flush().map(drop)?)
+    });
+    event_loop.listen(listener, service.framing(LengthPrefixed::u32_be())).unwrap();
+    let visit = |many: u64| {
+        for _ in 0..many {
+            let mut client = TcpStream::connect(addr).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.write_all(b"\0\0\0\x01x").unwrap();
+            let mut reply = [0; 5];
+            client.read_exact(&mut reply).unwrap();
+        }
+    };
+    let mut fewest = u64::MAX;
+    for _ in 0..5 {
+        visit(100);
+        let before = CALLS.load(SeqCst);
+        visit(500);
+        fewest = fewest.min((CALLS.load(SeqCst) - before) / 500);
+    }
+    println!("{fewest} allocator calls per connection");
+    assert!(fewest <= 12, "{fewest} allocator calls per connection");
 }
 
 fn round_trips(conn: &mut Connection, body: &[u8], count: usize) {
