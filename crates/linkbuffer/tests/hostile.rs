@@ -1,6 +1,8 @@
 //! Every method with every hostile size: the documented result, unchanged state, and no memory that is not
 //! needed.
 
+use std::sync::Mutex;
+
 use linkbuffer::{
     ByteReader, Error, IoReader, IoWriter, LinkBuffer, Owned, Reader, ReaderExt, Slice, VecWriter,
     Writer, WriterExt,
@@ -19,6 +21,14 @@ fn filled() -> LinkBuffer {
 
 fn sizes() -> [usize; 9] {
     [0, 1, 16, LEN, LEN + 1, 4096, 1 << 31, u32::MAX as usize + 1, usize::MAX]
+}
+
+/// A value that is never dropped, and that a leak checker finds all the same.
+fn leak<T>(value: T) -> &'static mut T {
+    static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let leaked = Box::leak(Box::new(value));
+    LEAKED.lock().unwrap().push(&raw const *leaked as usize);
+    leaked
 }
 
 fn check_reader(make: impl Fn() -> Box<dyn Reader>) {
@@ -93,7 +103,7 @@ fn check_reader(make: impl Fn() -> Box<dyn Reader>) {
 #[test]
 fn readers() {
     let bytes: Vec<u8> = (0..LEN as u8).collect();
-    let leaked: &'static [u8] = bytes.clone().leak();
+    let leaked: &'static [u8] = leak(bytes.clone());
     check_reader(|| Box::new(filled()));
     check_reader(|| Box::new(filled().into_split().0));
     check_reader(|| Box::new(ByteReader::new(leaked)));
@@ -156,8 +166,8 @@ impl Reader for Combined {
     }
 }
 
-fn leak<R: Reader + 'static>(reader: R) -> Combined {
-    Combined(Box::leak(Box::new(reader)))
+fn for_ever<R: Reader + 'static>(reader: R) -> Combined {
+    Combined(leak(reader))
 }
 
 #[test]
@@ -167,17 +177,17 @@ fn readers_from_elsewhere_and_combinations() {
         let mut buf = filled();
         buf.write_binary(b"behind the limit").unwrap();
         buf.flush().unwrap();
-        leak(buf)
+        for_ever(buf)
     };
-    check_reader(|| Box::new(leak(longer().0.limit(LEN))));
-    check_reader(|| Box::new(leak(leak(filled()).0.tee(linkbuffer::tee_fn(|_| {})))));
+    check_reader(|| Box::new(for_ever(longer().0.limit(LEN))));
+    check_reader(|| Box::new(for_ever(for_ever(filled()).0.tee(linkbuffer::tee_fn(|_| {})))));
     check_reader(|| {
         let tail = filled().slice(LEN).unwrap();
         // 0..30 from one reader, 30..100 from another.
         let head = tail.reader().slice(30).unwrap();
         let rest = tail.reader();
         rest.skip(30).unwrap();
-        Box::new(leak(leak(head.reader()).0.followed_by(leak(rest).0)))
+        Box::new(for_ever(for_ever(head.reader()).0.followed_by(for_ever(rest).0)))
     });
 }
 
