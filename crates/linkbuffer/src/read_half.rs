@@ -180,19 +180,14 @@ impl ReadHalf {
             return Ok(unsafe { Slice::from_piece(self.head.take_piece(n)) });
         }
         let walk = self.head.walk();
-        let mut count = 0;
-        let mut counting = walk;
-        let mut left = n;
-        // SAFETY: not released meanwhile.
-        while let Some((_, _, len)) = unsafe { counting.next(left) } {
-            left -= len;
-            count += 1;
+        let mut end = walk;
+        // SAFETY: they are readable, and not released meanwhile.
+        unsafe {
+            let count = end.skip(n);
+            let slice = Slice::from_pieces(count, n, walk.pieces(n))?;
+            self.head.go_to(end);
+            Ok(slice)
         }
-        // SAFETY: as above.
-        let slice = Slice::from_pieces(count, n, unsafe { walk.pieces(n) })?;
-        // SAFETY: they are readable.
-        unsafe { self.head.advance(n) };
-        Ok(slice)
     }
 
     /// Copies the next `n` bytes, which are readable.

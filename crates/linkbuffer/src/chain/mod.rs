@@ -566,14 +566,30 @@ impl Head {
     ///
     /// They are known to be readable.
     #[inline]
-    pub(crate) unsafe fn advance(&self, mut n: usize) {
-        while n > self.run_len() {
-            n -= self.run_len();
-            self.at.set(self.end.get());
-            self.refill();
+    pub(crate) unsafe fn advance(&self, n: usize) {
+        if n > self.run_len() {
+            let mut walk = self.walk();
+            // SAFETY: they are readable, and not released meanwhile.
+            unsafe {
+                walk.skip(n);
+                self.go_to(walk);
+            }
+        } else {
+            // SAFETY: the run lies in one node's memory.
+            self.at.set(unsafe { self.at.get().add(n) });
         }
-        // SAFETY: the run lies in one node's memory.
-        self.at.set(unsafe { self.at.get().add(n) });
+    }
+
+    /// Consumes what a walk from here has gone over, which is more than the run.
+    ///
+    /// # Safety
+    ///
+    /// It went over what is readable, by the reader's own count, and nothing was consumed since.
+    pub(crate) unsafe fn go_to(&self, walk: Walk) {
+        self.end_pos.set(self.flushed.get().wrapping_sub(walk.left));
+        self.cur.set(walk.node);
+        self.at.set(walk.at);
+        self.end.set(walk.at);
     }
 
     /// Consumes `n` bytes of the run, at least one, and keeps them.

@@ -32,6 +32,23 @@ impl Walk {
         self.left += more;
     }
 
+    /// Goes over the next `n` bytes, and says in how many places they lie.
+    ///
+    /// # Safety
+    ///
+    /// As for `next`, and they are there.
+    #[inline]
+    pub(crate) unsafe fn skip(&mut self, mut n: usize) -> usize {
+        let mut count = 0;
+        // SAFETY: the caller's promise.
+        while let Some((_, _, len)) = unsafe { self.next(n) } {
+            n -= len;
+            count += 1;
+        }
+        debug_assert!(n == 0);
+        count
+    }
+
     /// At most `limit` of the next bytes that lie together, and their node.
     ///
     /// # Safety
@@ -46,13 +63,18 @@ impl Walk {
             let node = NonNull::new(self.node)?;
             // SAFETY: what the reader has not released is alive, and flushed as far as `left`.
             unsafe {
-                let (next, len) = extent(node, self.at, self.left);
-                let len = len.min(limit);
+                let (next, there) = extent(node, self.at, self.left);
+                let len = there.min(limit);
                 if len > 0 {
                     let at = self.at;
                     self.at = at.add(len);
                     self.left -= len;
                     node.will_read(at, len);
+                    // To the next node at once, where one is known to have bytes: this one is at hand.
+                    if let (Some(next), true) = (next, len == there && self.left > 0) {
+                        self.node = next.as_ptr();
+                        self.at = next.data();
+                    }
                     return Some((node, at, len));
                 }
                 let next = next.expect("C3: what is flushed is linked");

@@ -171,7 +171,9 @@ impl WriteHalf {
         };
         let shift = self.malloc_len();
         if let Some((first, last)) = taken.list {
-            self.attach_list(first, last);
+            // SAFETY: the nodes are ours and closed.
+            let pending = unsafe { super::pending_until(first, ptr::null_mut()) };
+            self.attach_list(first, last, pending);
             self.carried += taken.carried;
         }
         self.open.adopt(taken.open, shift);

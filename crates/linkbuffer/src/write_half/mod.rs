@@ -295,9 +295,15 @@ impl WriteHalf {
 
     #[inline(never)]
     fn more_room(&mut self, n: usize) -> Result<()> {
-        // Where nothing is kept from before, there is nothing to close or to set aside.
-        if self.node.is_null() && self.spare.is_null() && self.chain.has_let_go() {
+        // The common cases: no block is left, or the last one is published and full. Nothing is to be set
+        // aside then, nor taken back.
+        if self.first.is_null()
+            && self.spare.is_null()
+            && (!self.node.is_null() || self.chain.has_let_go())
+        {
             if let Some((node, part)) = Node::kept_block(n.max(self.block_room)) {
+                self.close();
+                self.closed += self.len - self.firm;
                 self.first = node.as_ptr();
                 self.set_node_and_part(node.as_ptr(), part);
                 return Ok(());
@@ -443,25 +449,25 @@ impl WriteHalf {
         }
     }
 
-    /// Links the nodes from `first` to `last`, which are closed and linked among themselves, to the end, and
-    /// goes on in `last`.
-    fn attach_list(&mut self, first: *mut Node, last: *mut Node) {
+    /// Links the nodes from `first` to `last`, which are closed and linked among themselves and have
+    /// `pending` pending bytes together, to the end, and goes on in `last`.
+    fn attach_list(&mut self, first: *mut Node, last: *mut Node, pending: usize) {
         self.take_back();
         self.set_aside_empty_end();
         self.close();
         self.closed += self.len - self.firm;
         self.set_after_end(first);
-        // SAFETY: the new nodes are ours.
-        self.closed += unsafe { pending_until(first, last) };
         self.set_node(last);
+        self.closed += pending - (self.len - self.firm);
     }
 
     /// Links bytes that were handed over, however few, without a copy.
     #[inline(never)]
     pub(crate) fn link(&mut self, bytes: Owned) -> Result<()> {
+        let pending = bytes.len();
         if let Some((first, last)) = links(bytes)? {
             self.keep_rest();
-            self.attach_list(first, last);
+            self.attach_list(first, last, pending);
         }
         Ok(())
     }
