@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use benches::paired::{Medians, ROUNDS, rounds, time};
 use criterion::{Criterion, Throughput};
 
 const WORKERS: usize = 2;
@@ -251,49 +252,24 @@ fn field() -> Vec<Entry> {
     ]
 }
 
-/// In each round, all take turns; what is compared are times of one round.
 fn paired() {
-    const ROUNDS: usize = 20;
     let field = field();
     let mut rows: Vec<String> = field.iter().map(|Entry(name, _)| format!("| {name} |")).collect();
     for question in Question::ALL {
-        let mut times = vec![Vec::new(); field.len()];
-        for round in 0..=ROUNDS {
-            for place in 0..field.len() {
-                // Nobody is always the first.
-                let at = (place + round) % field.len();
-                let time = (field[at].1)(question, question.sample()).as_secs_f64();
-                if round > 0 {
-                    times[at].push(time / question.sample() as f64);
-                }
-            }
-        }
-        for (at, own) in times.iter().enumerate() {
-            let mut ratios: Vec<_> = own.iter().zip(&times[0]).map(|(a, b)| a / b).collect();
-            let mut own = own.clone();
-            own.sort_by(f64::total_cmp);
-            ratios.sort_by(f64::total_cmp);
-            let middle = |v: &[f64]| (v[ROUNDS / 2 - 1] + v[ROUNDS / 2]) / 2.0;
-            // Order statistics 6 and 15 of 20: 95.9 % of the time, the median is between them.
-            let (ratio, low, high) = (middle(&ratios), ratios[5], ratios[14]);
+        let count = question.sample();
+        let all = rounds(field.len(), |at| {
+            (field[at].1)(question, count).as_secs_f64() * 1e9 / count as f64
+        });
+        for (at, Medians { time: own, ratio, low, high }) in all.into_iter().enumerate() {
             rows[at] += &match at {
-                0 => format!(" {} |", time(middle(&own))),
-                _ => format!(" {}, {ratio:.2} ({low:.2} to {high:.2}) |", time(middle(&own))),
+                0 => format!(" {} |", time(own)),
+                _ => format!(" {}, {ratio:.2} ({low:.2} to {high:.2}) |", time(own)),
             };
         }
     }
     println!("Medians of {ROUNDS} rounds, and as ratios to gopool's in the same round:\n");
     println!("| | `go`, one producer | burst of 10,000 | wake-up |\n|---|---:|---:|---:|");
     rows.iter().for_each(|row| println!("{row}"));
-}
-
-/// Seconds as a person would write them.
-fn time(seconds: f64) -> String {
-    match seconds * 1e9 {
-        nanos if nanos < 1e3 => format!("{nanos:.0} ns"),
-        nanos if nanos < 1e5 => format!("{:.1} µs", nanos / 1e3),
-        nanos => format!("{:.0} µs", nanos / 1e3),
-    }
 }
 
 fn main() {

@@ -1,19 +1,54 @@
 //! What does a byte buffer cost, for frames, proxies, scattered messages and between two threads, and what do
 //! others cost?
 //!
-//! `cargo bench -p benches --features peers --bench linkbuffer`
-
-#![allow(missing_docs)] // criterion's macros make public functions
+//! `cargo bench -p benches --features peers --bench linkbuffer`; with `-- --paired` all contenders take turns
+//! in short slices, so that what else the machine does meets them alike, and a table is printed.
 
 use std::collections::VecDeque;
+use std::env;
 use std::hint::black_box;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use linkbuffer::{LinkBuffer, Reader, ReaderExt, Writer, WriterExt};
+use benches::paired::{Medians, rounds, time};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use linkbuffer::{LinkBuffer, ReadHalf, Reader, ReaderExt, WriteHalf, Writer, WriterExt};
 
 const BODY: [u8; 16 << 10] = [7; 16 << 10];
+
+/// What all contenders do, ours the first of them.
+struct Question {
+    name: &'static str,
+    bytes: usize,
+    field: Vec<Contender>,
+}
+
+struct Contender {
+    name: &'static str,
+    /// Does it so many times, and says how long that took.
+    run: Box<dyn FnMut(u64) -> Duration>,
+    /// How many times as long as ours it is to take.
+    bar: Option<f64>,
+}
+
+impl Contender {
+    fn new(name: &'static str, run: impl FnMut(u64) -> Duration + 'static) -> Contender {
+        Contender { name, run: Box::new(run), bar: None }
+    }
+
+    fn looped(name: &'static str, mut once: impl FnMut() + 'static) -> Contender {
+        Contender::new(name, move |count| {
+            let start = Instant::now();
+            (0..count).for_each(|_| once());
+            start.elapsed()
+        })
+    }
+
+    fn bar(mut self, bar: f64) -> Contender {
+        self.bar = Some(bar);
+        self
+    }
+}
 
 /// A buffer of length-prefixed frames: `count` are written and flushed, then all are read and given back.
 trait Frames: Default {
@@ -225,37 +260,28 @@ mod peers {
     }
 
     /// 64 KiB received in 4 KiB reads, handed over in one piece, and gathered.
-    pub(crate) fn proxy_linkedbytes(
-        c: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
-    ) {
+    pub(crate) fn proxy_linkedbytes() -> Contender {
         let mut from = BytesMut::with_capacity(1 << 20);
-        c.bench_function(BenchmarkId::new("linkedbytes", PROXIED), |b| {
-            b.iter(|| {
-                let mut out = linkedbytes::LinkedBytes::with_capacity(1);
-                for _ in 0..16 {
-                    from.reserve(4096);
-                    // SAFETY: the room is there; as after a system call, its bytes count as written.
-                    unsafe {
-                        touch(from.spare_capacity_mut().as_mut_ptr().cast());
-                        from.set_len(4096);
-                    }
-                    out.insert(from.split().freeze());
+        Contender::looped("linkedbytes", move || {
+            let mut out = linkedbytes::LinkedBytes::with_capacity(1);
+            for _ in 0..16 {
+                from.reserve(4096);
+                // SAFETY: the room is there; as after a system call, its bytes count as written.
+                unsafe {
+                    touch(from.spare_capacity_mut().as_mut_ptr().cast());
+                    from.set_len(4096);
                 }
-                black_box(out.io_slice().len())
-            });
-        });
+                out.insert(from.split().freeze());
+            }
+            black_box(out.io_slice().len());
+        })
     }
 
-    pub(crate) fn ring(name: &str, size: usize, c: &mut Criterion) {
-        let mut group = c.benchmark_group("linkbuffer/threads");
-        group.throughput(Throughput::Bytes(size as u64)).sample_size(20);
-        group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-        group.bench_function(BenchmarkId::new(name, size), |b| {
-            b.iter_custom(|count| match name {
-                "rtrb" => rtrb(size, count),
-                _ => ringbuf(size, count),
-            });
-        });
+    pub(crate) fn rings(size: usize) -> [Contender; 2] {
+        [
+            Contender::new("rtrb", move |count| rtrb(size, count)).bar(1.0),
+            Contender::new("ringbuf", move |count| ringbuf(size, count)).bar(1.0),
+        ]
     }
 
     fn rtrb(size: usize, count: u64) -> Duration {
@@ -323,44 +349,52 @@ mod peers {
     }
 }
 
-fn frames<F: Frames>(c: &mut Criterion, group: &str, size: usize, count: usize) {
-    let mut group = c.benchmark_group(format!("linkbuffer/{group}"));
-    group.throughput(Throughput::Bytes(((size + 4) * count) as u64));
-    group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
+fn frames<F: Frames + 'static>(size: usize, count: usize) -> Contender {
     let mut buf = F::default();
-    group.bench_function(BenchmarkId::new(F::NAME, size), |b| {
-        b.iter(|| {
-            for _ in 0..count {
-                buf.write(black_box(&BODY[..size]));
-            }
-            buf.flush();
-            for _ in 0..count {
-                buf.read();
-            }
-            buf.release();
-        });
-    });
+    Contender::looped(F::NAME, move || {
+        for _ in 0..count {
+            buf.write(black_box(&BODY[..size]));
+        }
+        buf.flush();
+        for _ in 0..count {
+            buf.read();
+        }
+        buf.release();
+    })
 }
 
-fn frame(c: &mut Criterion) {
-    for_all(c, "frame", 1024, 1);
+fn frame() -> Question {
+    let (bytes, count) = (1024, 1);
+    let field = vec![
+        frames::<Ours>(bytes, count),
+        frames::<Copies>(bytes, count).bar(1.0 / 1.3),
+        #[cfg(feature = "peers")]
+        frames::<peers::Split>(bytes, count),
+        #[cfg(feature = "peers")]
+        frames::<peers::Advance>(bytes, count),
+        #[cfg(feature = "peers")]
+        frames::<peers::Linked>(bytes, count),
+        frames::<VecCursor>(bytes, count),
+        frames::<Deque>(bytes, count),
+    ];
+    Question { name: "frame", bytes, field }
 }
 
-fn pipeline(c: &mut Criterion) {
-    for_all(c, "pipeline", 64, 64);
-}
-
-fn for_all(c: &mut Criterion, group: &str, size: usize, count: usize) {
-    frames::<Ours>(c, group, size, count);
-    frames::<Copies>(c, group, size, count);
-    #[cfg(feature = "peers")]
-    {
-        frames::<peers::Split>(c, group, size, count);
-        frames::<peers::Advance>(c, group, size, count);
-        frames::<peers::Linked>(c, group, size, count);
-    }
-    frames::<VecCursor>(c, group, size, count);
-    frames::<Deque>(c, group, size, count);
+fn pipeline() -> Question {
+    let (bytes, count) = (64, 64);
+    let field = vec![
+        frames::<Ours>(bytes, count),
+        frames::<Copies>(bytes, count),
+        #[cfg(feature = "peers")]
+        frames::<peers::Split>(bytes, count).bar(1.5),
+        #[cfg(feature = "peers")]
+        frames::<peers::Advance>(bytes, count).bar(1.0),
+        #[cfg(feature = "peers")]
+        frames::<peers::Linked>(bytes, count),
+        frames::<VecCursor>(bytes, count),
+        frames::<Deque>(bytes, count),
+    ];
+    Question { name: "pipeline", bytes, field }
 }
 
 const PROXIED: usize = 64 << 10;
@@ -375,117 +409,164 @@ unsafe fn touch(to: *mut u8) {
     unsafe { black_box(to).write(1) };
 }
 
-fn proxy(c: &mut Criterion) {
-    let mut group = c.benchmark_group("linkbuffer/proxy");
-    group.throughput(Throughput::Bytes(PROXIED as u64));
-    group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    // Released before it is appended, a block goes over as it is; appended first, it is shared for a while.
-    // Who copies does so to another buffer, or to a vector that is kept.
-    for name in ["linkbuffer", "linkbuffer-append-first", "linkbuffer-copying", "vec-copying"] {
-        let (mut r, mut w) = LinkBuffer::new().into_split();
-        let mut out = LinkBuffer::new();
-        let mut copy: Vec<u8> = Vec::with_capacity(PROXIED);
-        group.bench_function(BenchmarkId::new(name, PROXIED), |b| {
-            b.iter(|| {
-                let mut came = 0;
-                while came < PROXIED {
-                    let room = w.book(1).unwrap();
-                    let n = room.len().min(PROXIED - came);
-                    // SAFETY: the room is there; as after a system call, its bytes count as written.
-                    unsafe {
-                        touch(room.as_mut_ptr().cast());
-                        w.book_ack(n);
-                    }
-                    came += n;
-                }
-                match name {
-                    "linkbuffer" => {
-                        let all = r.slice(PROXIED).unwrap();
-                        r.release();
-                        out.write_bytes(all).unwrap();
-                    }
-                    "linkbuffer-append-first" => {
-                        out.write_bytes(r.slice(PROXIED).unwrap()).unwrap();
-                        r.release();
-                    }
-                    _ => {
-                        while !r.is_empty() {
-                            let chunk = r.chunk();
-                            match name {
-                                "vec-copying" => copy.extend_from_slice(chunk),
-                                _ => out.write_binary(chunk).unwrap(),
-                            }
-                            r.skip(chunk.len()).unwrap();
-                        }
-                        r.release();
-                    }
-                }
-                if name == "vec-copying" {
-                    black_box([IoSlice::new(&copy)]);
-                    copy.clear();
-                    return;
-                }
-                out.flush().unwrap();
-                let mut parts = [IoSlice::new(&[]); 64];
-                let n = out.fill_io_slices(&mut parts);
-                black_box(&parts[..n]);
-                out.skip(PROXIED).unwrap();
-                out.release();
-            });
-        });
-    }
-    #[cfg(feature = "peers")]
-    peers::proxy_linkedbytes(&mut group);
+/// What came is passed on: received into blocks, given to `out`, gathered for a vectored write.
+struct Proxy {
+    r: ReadHalf,
+    w: WriteHalf,
+    out: LinkBuffer,
+    copy: Vec<u8>,
 }
 
-fn scattered(c: &mut Criterion) {
+impl Proxy {
+    fn new() -> Proxy {
+        let (r, w) = LinkBuffer::new().into_split();
+        Proxy { r, w, out: LinkBuffer::new(), copy: Vec::with_capacity(PROXIED) }
+    }
+
+    fn receive(&mut self) {
+        let mut came = 0;
+        while came < PROXIED {
+            let room = self.w.book(1).unwrap();
+            let n = room.len().min(PROXIED - came);
+            // SAFETY: the room is there; as after a system call, its bytes count as written.
+            unsafe {
+                touch(room.as_mut_ptr().cast());
+                self.w.book_ack(n);
+            }
+            came += n;
+        }
+    }
+
+    /// Each chunk, and then all are given back.
+    fn consume(&mut self, mut each: impl FnMut(&[u8])) {
+        while !self.r.is_empty() {
+            let chunk = self.r.chunk();
+            each(chunk);
+            self.r.skip(chunk.len()).unwrap();
+        }
+        self.r.release();
+    }
+
+    fn send(&mut self) {
+        self.out.flush().unwrap();
+        let mut parts = [IoSlice::new(&[]); 64];
+        let n = self.out.fill_io_slices(&mut parts);
+        black_box(&parts[..n]);
+        self.out.skip(PROXIED).unwrap();
+        self.out.release();
+    }
+
+    /// Released before it is appended, a block goes over as it is.
+    fn link(&mut self) {
+        let all = self.r.slice(PROXIED).unwrap();
+        self.r.release();
+        self.out.write_bytes(all).unwrap();
+        self.send();
+    }
+
+    /// Appended first, it is shared for a while.
+    fn link_first(&mut self) {
+        self.out.write_bytes(self.r.slice(PROXIED).unwrap()).unwrap();
+        self.r.release();
+        self.send();
+    }
+
+    fn copy(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
+        self.consume(|chunk| out.write_binary(chunk).unwrap());
+        self.out = out;
+        self.send();
+    }
+
+    /// The cheapest way to copy: into memory that is kept and stays in the cache.
+    fn copy_to_vec(&mut self) {
+        let mut copy = std::mem::take(&mut self.copy);
+        self.consume(|chunk| copy.extend_from_slice(chunk));
+        black_box([IoSlice::new(&copy)]);
+        copy.clear();
+        self.copy = copy;
+    }
+
+    /// What is left if passing on cost nothing.
+    fn forget(&mut self) {
+        self.r.skip(PROXIED).unwrap();
+        self.r.release();
+    }
+}
+
+/// `streams` proxies: all receive, and then each passes on what it got.
+fn proxies(name: &'static str, streams: usize, pass_on: fn(&mut Proxy)) -> Contender {
+    let mut all: Vec<Proxy> = (0..streams).map(|_| Proxy::new()).collect();
+    Contender::looped(name, move || {
+        all.iter_mut().for_each(Proxy::receive);
+        all.iter_mut().for_each(pass_on);
+    })
+}
+
+fn proxy() -> Question {
+    let field = vec![
+        proxies("linkbuffer", 1, Proxy::link),
+        proxies("linkbuffer-append-first", 1, Proxy::link_first),
+        proxies("linkbuffer-copying", 1, Proxy::copy).bar(5.0),
+        proxies("vec-copying", 1, Proxy::copy_to_vec).bar(5.0),
+        proxies("receiving-alone", 1, Proxy::forget),
+        #[cfg(feature = "peers")]
+        peers::proxy_linkedbytes(),
+    ];
+    Question { name: "proxy", bytes: PROXIED, field }
+}
+
+fn proxy_of_many() -> Question {
+    let field = vec![
+        proxies("linkbuffer", STREAMS, Proxy::link),
+        proxies("linkbuffer-copying", STREAMS, Proxy::copy),
+        proxies("vec-copying", STREAMS, Proxy::copy_to_vec),
+        proxies("receiving-alone", STREAMS, Proxy::forget),
+    ];
+    Question { name: "proxy of 64", bytes: STREAMS * PROXIED, field }
+}
+
+const STREAMS: usize = 64;
+
+fn scattered() -> Question {
     const SIZE: usize = 1 << 20;
-    let mut group = c.benchmark_group("linkbuffer/scattered");
-    group.throughput(Throughput::Bytes(SIZE as u64));
-    group.measurement_time(Duration::from_secs(3)).sample_size(50);
     // The message is there once, and shared; what is timed is joining its blocks.
     let parts: Vec<linkbuffer::Slice> = (0..SIZE / 4096).map(|_| vec![7_u8; 4096].into()).collect();
     let mut buf = LinkBuffer::new();
-    group.bench_function(BenchmarkId::new("linkbuffer-next", SIZE), |b| {
-        b.iter_custom(|count| {
-            let mut time = Duration::ZERO;
-            for _ in 0..count {
-                parts.iter().for_each(|part| buf.write_bytes(part.clone()).unwrap());
-                buf.flush().unwrap();
-                let start = Instant::now();
-                black_box(buf.next(SIZE).unwrap());
-                time += start.elapsed();
-                buf.release();
-            }
-            time
-        });
-    });
+    let joined = move |count| {
+        let mut time = Duration::ZERO;
+        for _ in 0..count {
+            parts.iter().for_each(|part| buf.write_bytes(part.clone()).unwrap());
+            buf.flush().unwrap();
+            let start = Instant::now();
+            black_box(buf.next(SIZE).unwrap());
+            time += start.elapsed();
+            buf.release();
+        }
+        time
+    };
     let from = vec![7_u8; SIZE];
-    group.bench_function(BenchmarkId::new("memcpy-into-fresh-memory", SIZE), |b| {
-        b.iter_custom(|count| {
-            let mut time = Duration::ZERO;
-            for _ in 0..count {
-                let start = Instant::now();
-                let copy = black_box(&from[..]).to_vec();
-                time += start.elapsed();
-                drop(black_box(copy));
-            }
-            time
-        });
-    });
-    let mut to = vec![7_u8; SIZE];
-    group.bench_function(BenchmarkId::new("memcpy-into-warm-memory", SIZE), |b| {
-        b.iter_custom(|count| {
-            let mut time = Duration::ZERO;
-            for _ in 0..count {
-                let start = Instant::now();
-                to.copy_from_slice(black_box(&from));
-                time += start.elapsed();
-                black_box(&to);
-            }
-            time
-        });
-    });
+    let fresh = move |count| {
+        let mut time = Duration::ZERO;
+        for _ in 0..count {
+            let start = Instant::now();
+            let copy = black_box(&from[..]).to_vec();
+            time += start.elapsed();
+            drop(black_box(copy));
+        }
+        time
+    };
+    let (from, mut to) = (vec![7_u8; SIZE], vec![7_u8; SIZE]);
+    let warm = move || {
+        to.copy_from_slice(black_box(&from));
+        black_box(&to);
+    };
+    let field = vec![
+        Contender::new("linkbuffer", joined),
+        Contender::new("memcpy-into-fresh-memory", fresh).bar(1.0 / 1.1),
+        Contender::looped("memcpy-into-warm-memory", warm),
+    ];
+    Question { name: "scattered", bytes: SIZE, field }
 }
 
 /// How many bytes may be on their way between two threads: the size of the rings.
@@ -518,7 +599,7 @@ fn wait_until(step: &mut impl FnMut() -> bool) {
 }
 
 fn ours_between(size: usize, count: u64) -> Duration {
-    let (mut r, mut w) = LinkBuffer::with_block_size(16 << 10).into_split();
+    let (mut r, mut w) = LinkBuffer::with_block_size(WINDOW / 2).into_split();
     let mut occupied = 0;
     let mut to_read = BODY;
     between(
@@ -544,19 +625,75 @@ fn ours_between(size: usize, count: u64) -> Duration {
     )
 }
 
-fn threads(c: &mut Criterion) {
-    for size in [64, 1 << 10, 16 << 10] {
-        let mut group = c.benchmark_group("linkbuffer/threads");
-        group.throughput(Throughput::Bytes(size as u64)).sample_size(20);
-        group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-        group.bench_function(BenchmarkId::new("linkbuffer", size), |b| {
-            b.iter_custom(|count| ours_between(size, count));
+fn threads(bytes: usize) -> Question {
+    #[allow(unused_mut)]
+    let mut field = vec![Contender::new("linkbuffer", move |count| ours_between(bytes, count))];
+    #[cfg(feature = "peers")]
+    field.extend(peers::rings(bytes));
+    Question { name: "threads", bytes, field }
+}
+
+fn questions() -> Vec<Question> {
+    let threads = [64, 1 << 10, 16 << 10].map(threads);
+    [frame(), pipeline(), proxy(), proxy_of_many(), scattered()]
+        .into_iter()
+        .chain(threads)
+        .collect()
+}
+
+/// About how long each contender has in a round.
+const SLICE: Duration = Duration::from_millis(20);
+
+fn paired(Question { name, bytes, field }: &mut Question) {
+    let counts: Vec<u64> = field.iter_mut().map(fill_slice).collect();
+    let all = rounds(field.len(), |at| {
+        (field[at].run)(counts[at]).as_secs_f64() * 1e9 / counts[at] as f64
+    });
+    for (Contender { name: who, bar, .. }, own) in field.iter().zip(all) {
+        let Medians { ratio, low, high, .. } = own;
+        let bar = bar.map_or_else(String::new, |bar| {
+            let verdict = match (low >= bar, high < bar) {
+                (true, _) => "kept",
+                (_, true) => "missed",
+                _ => "unresolved",
+            };
+            format!("{bar:.2}: {verdict}")
         });
-        group.finish();
-        #[cfg(feature = "peers")]
-        ["rtrb", "ringbuf"].iter().for_each(|name| peers::ring(name, size, c));
+        let time = time(own.time);
+        println!("| {name} | {bytes} | {who} | {time} | {ratio:.2} ({low:.2}–{high:.2}) | {bar} |");
     }
 }
 
-criterion_group!(benches, frame, pipeline, proxy, scattered, threads);
-criterion_main!(benches);
+/// How many times fill a slice.
+fn fill_slice(contender: &mut Contender) -> u64 {
+    let mut count = 1;
+    loop {
+        let time = (contender.run)(count);
+        if time > SLICE / 4 {
+            return ((count as f64 * SLICE.as_secs_f64() / time.as_secs_f64()) as u64).max(1);
+        }
+        count *= 2;
+    }
+}
+
+fn main() {
+    let mut questions = questions();
+    if env::args().any(|argument| argument == "--paired") {
+        println!("| question | bytes | who | time | of linkbuffer's | bar |");
+        println!("|---|---:|---|---:|---:|---:|");
+        return questions.iter_mut().for_each(paired);
+    }
+    let mut criterion = Criterion::default()
+        .sample_size(50)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    for Question { name, bytes, field } in &mut questions {
+        let mut group = criterion.benchmark_group(format!("linkbuffer/{name}"));
+        group.throughput(Throughput::Bytes(*bytes as u64));
+        for Contender { name, run, .. } in field {
+            group.bench_function(BenchmarkId::new(*name, *bytes), |b| b.iter_custom(&mut *run));
+        }
+    }
+    criterion.final_summary();
+}
