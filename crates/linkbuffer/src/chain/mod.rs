@@ -568,28 +568,16 @@ impl Head {
     #[inline]
     pub(crate) unsafe fn advance(&self, n: usize) {
         if n > self.run_len() {
-            let mut walk = self.walk();
-            // SAFETY: they are readable, and not released meanwhile.
-            unsafe {
-                walk.skip(n);
-                self.go_to(walk);
+            if self.run_len() == 0 {
+                self.refill();
             }
-        } else {
-            // SAFETY: the run lies in one node's memory.
-            self.at.set(unsafe { self.at.get().add(n) });
+            if n > self.run_len() {
+                // SAFETY: the caller's promise.
+                return unsafe { self.advance_far(n) };
+            }
         }
-    }
-
-    /// Consumes what a walk from here has gone over, which is more than the run.
-    ///
-    /// # Safety
-    ///
-    /// It went over what is readable, by the reader's own count, and nothing was consumed since.
-    pub(crate) unsafe fn go_to(&self, walk: Walk) {
-        self.end_pos.set(self.flushed.get().wrapping_sub(walk.left));
-        self.cur.set(walk.node);
-        self.at.set(walk.at);
-        self.end.set(walk.at);
+        // SAFETY: the run lies in one node's memory.
+        self.at.set(unsafe { self.at.get().add(n) });
     }
 
     /// Consumes `n` bytes of the run, at least one, and keeps them.

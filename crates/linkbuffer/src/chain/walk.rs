@@ -2,6 +2,7 @@
 
 use std::ptr::{self, NonNull};
 
+use super::Head;
 use crate::node::{Node, NodeExt, NodePtr, Piece};
 use crate::sync::atomic::Ordering;
 use crate::sync::planted;
@@ -98,6 +99,35 @@ impl Walk {
                 Some(Piece::of_reader(node, at, len))
             }
         })
+    }
+}
+
+impl Head {
+    /// Consumes `n` bytes, more than the run has.
+    ///
+    /// # Safety
+    ///
+    /// They are known to be readable.
+    #[inline(never)]
+    pub(super) unsafe fn advance_far(&self, n: usize) {
+        let mut walk = self.walk();
+        // SAFETY: the caller's promise, and nothing is released meanwhile.
+        unsafe {
+            walk.skip(n);
+            self.go_to(walk);
+        }
+    }
+
+    /// Consumes what a walk from here went over, the whole run at least.
+    ///
+    /// # Safety
+    ///
+    /// Nothing was consumed or looked for since the walk began.
+    pub(crate) unsafe fn go_to(&self, walk: Walk) {
+        self.end_pos.set(self.flushed.get().wrapping_sub(walk.left));
+        self.cur.set(walk.node);
+        self.at.set(walk.at);
+        self.end.set(walk.at);
     }
 }
 

@@ -295,15 +295,9 @@ impl WriteHalf {
 
     #[inline(never)]
     fn more_room(&mut self, n: usize) -> Result<()> {
-        // The common cases: no block is left, or the last one is published and full. Nothing is to be set
-        // aside then, nor taken back.
-        if self.first.is_null()
-            && self.spare.is_null()
-            && (!self.node.is_null() || self.chain.has_let_go())
-        {
+        // Where nothing is kept from before, there is nothing to close or to set aside.
+        if self.node.is_null() && self.spare.is_null() && self.chain.has_let_go() {
             if let Some((node, part)) = Node::kept_block(n.max(self.block_room)) {
-                self.close();
-                self.closed += self.len - self.firm;
                 self.first = node.as_ptr();
                 self.set_node_and_part(node.as_ptr(), part);
                 return Ok(());
@@ -312,7 +306,6 @@ impl WriteHalf {
         self.more_room_behind(n)
     }
 
-    #[cold]
     #[inline(never)]
     fn more_room_behind(&mut self, n: usize) -> Result<()> {
         if self.take_back() && n <= self.cap - self.len {
@@ -327,9 +320,16 @@ impl WriteHalf {
                 return Ok(());
             }
         }
-        let node = Node::block(n.max(self.block_room))?;
-        // SAFETY: the node is new and ours.
-        self.attach(node, unsafe { node.part() });
+        let room = n.max(self.block_room);
+        let (node, part) = match Node::kept_block(room) {
+            Some(kept) => kept,
+            None => {
+                let node = Node::block(room)?;
+                // SAFETY: the node is new and ours.
+                (node, unsafe { node.part() })
+            }
+        };
+        self.attach(node, part);
         Ok(())
     }
 
