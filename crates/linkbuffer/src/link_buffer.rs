@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 
+use crate::node::{HEADER, TINY};
 use crate::reader::forward_reader;
 use crate::writer::forward_writer;
 use crate::{Owned, ReadHalf, Reader, Result, Slice, WriteHalf, Writer, chain};
@@ -103,10 +104,14 @@ impl LinkBuffer {
     ///
     /// # Panics
     ///
-    /// If there is no memory for about 256 bytes.
+    /// If there is no memory for 128 bytes.
     pub fn with_block_size(size: usize) -> LinkBuffer {
-        let (head, tail) = chain::chain().expect("memory for an empty buffer");
-        LinkBuffer { read: ReadHalf::new(head), write: WriteHalf::new(tail, size) }
+        let room = match size {
+            0..TINY => size.max(1),
+            _ => size - HEADER,
+        };
+        let (head, tail) = chain::chain(room).expect("memory for an empty buffer");
+        LinkBuffer { read: ReadHalf::new(head), write: WriteHalf::new(tail) }
     }
 
     /// Lends the halves, to read while writing.

@@ -1,6 +1,7 @@
 //! Where block memory comes from: mcache, or under the model checker the plain allocator, so that models
 //! explore this crate's interleavings only.
 
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use crate::{Error, Result};
@@ -28,6 +29,58 @@ pub(crate) fn kept(size: usize) -> Option<(NonNull<u8>, usize)> {
 pub(crate) unsafe fn free(ptr: NonNull<u8>, capacity: usize) {
     // SAFETY: the caller's promise; `alloc` took them from `try_malloc_raw`.
     drop(unsafe { mcache::Block::from_raw(ptr, capacity) });
+}
+
+/// A value in a block of its own: a `Box` that costs no allocation in the steady state.
+pub(crate) struct Boxed<T>(NonNull<Boxing<T>>);
+
+struct Boxing<T> {
+    value: T,
+    capacity: usize,
+}
+
+// SAFETY: it owns the value.
+unsafe impl<T: Send> Send for Boxed<T> {}
+
+impl<T> Boxed<T> {
+    /// # Errors
+    ///
+    /// There is no memory for it.
+    pub(crate) fn new(value: T) -> Result<Boxed<T>> {
+        const { assert!(size_of::<Boxing<T>>() > 32 && align_of::<T>() <= 16) };
+        let (block, capacity) = alloc(size_of::<Boxing<T>>())?;
+        let at = block.cast();
+        // SAFETY: the block is ours, has at least 64 bytes, and so is aligned.
+        unsafe { at.write(Boxing { value, capacity }) };
+        Ok(Boxed(at))
+    }
+}
+
+impl<T> Deref for Boxed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: ours, written by `new`.
+        unsafe { &self.0.as_ref().value }
+    }
+}
+
+impl<T> DerefMut for Boxed<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut self.0.as_mut().value }
+    }
+}
+
+impl<T> Drop for Boxed<T> {
+    fn drop(&mut self) {
+        // SAFETY: ours, and not used again; the memory came from `alloc`.
+        unsafe {
+            let Boxing { value, capacity } = self.0.read();
+            drop(value);
+            free(self.0.cast(), capacity);
+        }
+    }
 }
 
 #[cfg(netpoll_loom)]

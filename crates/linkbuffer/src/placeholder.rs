@@ -1,6 +1,10 @@
 //! Room that is filled later, and the list of what is still unfilled.
 
+use std::iter;
 use std::ptr::NonNull;
+
+use crate::Result;
+use crate::mem::Boxed;
 
 /// Room that a writer keeps until it is filled, see [`Writer::placeholder`](crate::Writer::placeholder).
 ///
@@ -48,59 +52,96 @@ impl Open {
     }
 }
 
-/// The unfilled placeholders of a writer. Most have none or one, so the first needs no allocation.
-#[derive(Debug, Default)]
-pub(crate) struct OpenList {
-    first: Option<Open>,
-    more: Vec<Open>,
+/// The unfilled placeholders of a writer, the newest first. Most writers never have one, so this is one word,
+/// and each entry has a block of its own.
+#[derive(Default)]
+pub(crate) struct OpenList(Option<Boxed<Entry>>);
+
+struct Entry {
+    open: Open,
+    next: OpenList,
 }
 
 impl OpenList {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.0.is_none()
     }
 
-    pub(crate) fn push(&mut self, open: Open) {
-        match self.first {
-            None => self.first = Some(open),
-            Some(_) => self.more.push(open),
+    /// # Errors
+    ///
+    /// There is no memory for it.
+    pub(crate) fn push(&mut self, open: Open) -> Result<()> {
+        let mut entry = Boxed::new(Entry { open, next: OpenList(None) })?;
+        entry.next.0 = self.0.take();
+        self.0 = Some(entry);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Boxed<Entry>> {
+        let mut entry = self.0.take()?;
+        self.0 = entry.next.0.take();
+        Some(entry)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Open> {
+        let entries = iter::successors(self.0.as_ref(), |entry| entry.next.0.as_ref());
+        entries.map(|entry| &entry.open)
+    }
+
+    pub(crate) fn for_each(&mut self, mut f: impl FnMut(&mut Open)) {
+        let mut list = self;
+        while let Some(entry) = &mut list.0 {
+            f(&mut entry.open);
+            list = &mut entry.next;
         }
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Open> {
-        self.first.iter_mut().chain(&mut self.more)
+    fn retain(&mut self, keep: impl Fn(&Open) -> bool) {
+        let mut list = self;
+        while let Some(entry) = &list.0 {
+            if keep(&entry.open) {
+                list = &mut list.0.as_mut().expect("just seen").next;
+            } else {
+                list.pop();
+            }
+        }
     }
 
-    /// Takes the entry of `placeholder`, if it is here and `len` is its length.
-    pub(crate) fn take(&mut self, placeholder: &Placeholder, len: usize) -> Option<Open> {
+    /// Takes the entry of `placeholder` out and says where its bytes are, if it is here and `len` is its
+    /// length.
+    pub(crate) fn take(&mut self, placeholder: &Placeholder, len: usize) -> Option<NonNull<u8>> {
         if placeholder.len != len {
             return None;
         }
-        if self.first.as_ref()?.id == placeholder.id {
-            return std::mem::replace(&mut self.first, self.more.pop());
-        }
-        let i = self.more.iter().position(|open| open.id == placeholder.id)?;
-        Some(self.more.swap_remove(i))
+        let to = self.iter().find(|open| open.id == placeholder.id)?.to;
+        self.retain(|open| open.id != placeholder.id);
+        Some(to)
     }
 
     /// Whether the boundary before the pending byte number `at` lies inside an unfilled one.
     pub(crate) fn any_spans(&self, at: usize) -> bool {
-        self.first.iter().chain(&self.more).any(|open| open.spans(at))
+        self.iter().any(|open| open.spans(at))
     }
 
     /// Forgets all at or behind the pending byte number `at`.
     pub(crate) fn forget_from(&mut self, at: usize) {
-        self.more.retain(|open| open.at + open.len <= at);
-        if self.first.as_ref().is_some_and(|open| open.at + open.len > at) {
-            self.first = self.more.pop();
-        }
+        self.retain(|open| open.at + open.len <= at);
     }
 
     /// Moves all of `other` here, `shift` pending bytes further back.
-    pub(crate) fn adopt(&mut self, other: OpenList, shift: usize) {
-        for mut open in other.first.into_iter().chain(other.more) {
-            open.at += shift;
-            self.push(open);
+    pub(crate) fn adopt(&mut self, mut other: OpenList, shift: usize) {
+        while let Some(mut entry) = other.pop() {
+            entry.open.at += shift;
+            entry.next.0 = self.0.take();
+            self.0 = Some(entry);
         }
+    }
+}
+
+impl Drop for OpenList {
+    fn drop(&mut self) {
+        // One by one: a long list would be dropped by a deep recursion.
+        while self.pop().is_some() {}
     }
 }

@@ -1,6 +1,6 @@
 //! The reading half of a buffer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::IoSlice;
 
 use crate::chain::{Head, Walk};
@@ -27,6 +27,14 @@ use crate::{Error, Reader, Result, Slice};
 /// ```
 pub struct ReadHalf {
     pub(crate) head: Head,
+    extras: OnceCell<Box<Extras>>,
+}
+
+// An idle connection has two.
+const _: () = assert!(size_of::<ReadHalf>() <= 64);
+
+/// What most readers never need: kept apart from its first use on.
+struct Extras {
     join: Join,
     /// How far the joined bytes go, to join more behind them.
     joined: Cell<Walk>,
@@ -35,12 +43,17 @@ pub struct ReadHalf {
 
 impl ReadHalf {
     pub(crate) fn new(head: Head) -> ReadHalf {
-        ReadHalf {
-            head,
-            join: Join::new(),
-            joined: Cell::new(Walk::NOWHERE),
-            finder: RefCell::new(Finder::default()),
-        }
+        ReadHalf { head, extras: OnceCell::new() }
+    }
+
+    fn extras(&self) -> &Extras {
+        self.extras.get_or_init(|| {
+            Box::new(Extras {
+                join: Join::new(),
+                joined: Cell::new(Walk::NOWHERE),
+                finder: RefCell::new(Finder::default()),
+            })
+        })
     }
 
     pub(crate) fn into_head(self) -> Head {
@@ -140,8 +153,9 @@ impl ReadHalf {
     #[cold]
     #[inline(never)]
     fn joined(&self, n: usize) -> Result<&[u8]> {
+        let extras = self.extras();
         let fill = |gap: Gap, go_on: bool| {
-            let mut walk = if go_on { self.joined.get() } else { self.head.walk() };
+            let mut walk = if go_on { extras.joined.get() } else { self.head.walk() };
             if go_on {
                 walk.extend(gap.want);
             }
@@ -156,16 +170,18 @@ impl ReadHalf {
                 }
             }
             walk.stop();
-            self.joined.set(walk);
+            extras.joined.set(walk);
             Ok(())
         };
         // SAFETY: `fill` returns with the gap filled, or panics.
-        unsafe { self.join.get(self.head.position(), n, fill) }
+        unsafe { extras.join.get(self.head.position(), n, fill) }
     }
 
     #[inline]
     pub(crate) fn release_alone(&mut self, alone: bool) {
-        self.join.clear();
+        if let Some(extras) = self.extras.get_mut() {
+            extras.join.clear();
+        }
         // SAFETY: by `&mut self`, no byte is lent any more; the caller says whether it owns both ends.
         unsafe { self.head.release(alone) }
     }
@@ -256,7 +272,7 @@ impl Reader for ReadHalf {
         }
         let ended = self.head.is_ended();
         let available = self.head.refresh();
-        let mut finder = self.finder.borrow_mut();
+        let mut finder = self.extras().finder.borrow_mut();
         let mut seen = match finder.seek(delim, self.head.position()) {
             Progress::Found(n) => return Ok(n),
             Progress::Seen(n) => n,

@@ -9,8 +9,8 @@
 //!
 //! Positions count bytes of the stream from its beginning, modulo the word size.
 //!
-//! - **C1** Only the writer moves `flushed`, only the reader moves `released`; both only grow. Each side
-//!   keeps its own in a plain field and a copy of the other's.
+//! - **C1** Only the writer moves `flushed`, only the reader moves `released`; both only grow. The reader
+//!   keeps a copy of `flushed`.
 //! - **C2** Bytes are written, and their nodes linked, before `flushed` covers them. So whoever has acquired
 //!   a value of `flushed` finds every node up to it.
 //! - **C3** What the reader can see changes in one way only: `next` of the last published node goes from
@@ -35,6 +35,8 @@ mod walk;
 mod whole;
 
 use std::cell::Cell;
+#[cfg(not(netpoll_loom))]
+use std::mem::offset_of;
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
 
@@ -51,23 +53,34 @@ const ENDED: usize = 1;
 const WRITER_GONE: usize = 2;
 const READER_GONE: usize = 4;
 
-/// What both sides see.
+/// What both sides see, and a little that only one needs, rarely: first what the writer writes, which the
+/// reader looks at; then, a cache line further on wherever the whole begins, what the reader writes.
+#[repr(C)]
 struct Shared {
     flushed: AtomicUsize,
+    gone: AtomicUsize,
     /// The position at which the last node was let go, plus one; 0 if it is not.
     sealed: AtomicUsize,
     resume: UnsafeCell<Resume>,
-    /// The two sides' counters lie on cache lines of their own.
-    _writer: [u8; 96],
-    released: AtomicUsize,
-    _reader: [u8; 56],
-    gone: AtomicUsize,
-    /// The reader's last position, valid once it is gone.
-    reader_left: UnsafeCell<ReaderLeft>,
     /// The last node, valid once the writer is gone, if `sealed` is still set.
     writer_left: UnsafeCell<*mut Node>,
+    /// How much room the writer's new blocks have at least.
+    block_room: usize,
+    /// The writer's own: whether its last node is let go (C5).
+    let_go: Cell<bool>,
+    /// The writer's own: whether what a reader that is gone left was freed, up to `last` (C7).
+    swept: Cell<bool>,
+    released: AtomicUsize,
+    /// The reader's own: whether its `cur` may not be touched before `flushed` grows (C4).
+    drained: Cell<bool>,
+    /// The reader's last position, valid once it is gone.
+    reader_left: UnsafeCell<ReaderLeft>,
     capacity: usize,
 }
+
+// A block of 128 bytes, since an idle connection has two.
+#[cfg(not(netpoll_loom))]
+const _: () = assert!(size_of::<Shared>() <= 128 && offset_of!(Shared, released) == 64);
 
 #[derive(Clone, Copy)]
 struct Resume {
@@ -172,26 +185,28 @@ pub(crate) unsafe fn free_from(mut node: *mut Node, end: *mut Node) {
     }
 }
 
-/// The two ends of a new chain.
-pub(crate) fn chain() -> Result<(Head, Tail)> {
+/// The two ends of a new chain. `block_room` is for its writer to remember.
+pub(crate) fn chain(block_room: usize) -> Result<(Head, Tail)> {
     let (block, capacity) = mem::alloc(size_of::<Shared>())?;
     let shared = block.cast::<Shared>();
     // SAFETY: the block has room for it and is ours alone.
     unsafe {
         shared.write(Shared {
             flushed: AtomicUsize::new(0),
+            gone: AtomicUsize::new(0),
             sealed: AtomicUsize::new(0),
             resume: UnsafeCell::new(Resume { at: 0, node: ptr::null_mut() }),
-            _writer: [0; 96],
+            writer_left: UnsafeCell::new(ptr::null_mut()),
+            block_room,
+            let_go: Cell::new(false),
+            swept: Cell::new(false),
             released: AtomicUsize::new(0),
-            _reader: [0; 56],
-            gone: AtomicUsize::new(0),
+            drained: Cell::new(true),
             reader_left: UnsafeCell::new(ReaderLeft {
                 pos: 0,
                 cur: ptr::null_mut(),
                 drained: true,
             }),
-            writer_left: UnsafeCell::new(ptr::null_mut()),
             capacity,
         });
     }
@@ -204,32 +219,42 @@ pub(crate) fn chain() -> Result<(Head, Tail)> {
         end: Cell::new(ptr::null()),
         end_pos: Cell::new(0),
         flushed: Cell::new(0),
-        released: 0,
-        drained: Cell::new(true),
     };
-    Ok((head, Tail { link, flushed: 0, last: ptr::null_mut(), sealed: false, swept: false }))
+    Ok((head, Tail { link, last: ptr::null_mut() }))
 }
 
 /// The writer's end: it publishes nodes and lets go of them.
 pub(crate) struct Tail {
     link: Link,
-    /// The writer's own counter (C1).
-    flushed: usize,
     /// The node with the last published byte; null if it was freed (C6).
     last: *mut Node,
-    /// Whether `last` is let go (C5).
-    sealed: bool,
-    /// Whether what a reader that is gone left was freed, up to `last` (C7).
-    swept: bool,
 }
 
 // SAFETY: C1 to C7 say what each end may touch; nothing in it is bound to a thread.
 unsafe impl Send for Tail {}
 
 impl Tail {
+    /// The writer's own counter (C1).
+    #[inline]
+    pub(super) fn flushed(&self) -> usize {
+        // ORDERING: Relaxed, only this side moves it.
+        self.link.shared().flushed.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn is_sealed(&self) -> bool {
+        self.link.shared().let_go.get()
+    }
+
+    /// How much room a new block has at least.
+    #[inline]
+    pub(crate) fn block_room(&self) -> usize {
+        self.link.shared().block_room
+    }
+
     /// The node with the last published byte, to write on behind it; null if there is none.
     pub(crate) fn last(&self) -> *mut Node {
-        debug_assert!(!self.sealed);
+        debug_assert!(!self.is_sealed());
         self.last
     }
 
@@ -240,11 +265,11 @@ impl Tail {
     /// They are written.
     #[inline]
     pub(crate) unsafe fn publish(&mut self, n: usize) {
-        debug_assert!(!self.sealed && n > 0);
-        self.flushed = self.flushed.wrapping_add(n);
+        debug_assert!(!self.is_sealed() && n > 0);
+        let flushed = self.flushed().wrapping_add(n);
         // ORDERING: pairs with the Acquire in `Head::refresh`, publishing the bytes and their nodes (C2).
         self.link.shared().flushed.store(
-            self.flushed,
+            flushed,
             planted!("publish-relaxed", Ordering::Relaxed, instead of Ordering::Release),
         );
     }
@@ -270,7 +295,7 @@ impl Tail {
             },
             // SAFETY: C6.
             None => unsafe {
-                let resume = Resume { at: self.flushed, node: first };
+                let resume = Resume { at: self.flushed(), node: first };
                 self.link.shared().resume.with_mut(|to| *to = resume);
             },
         }
@@ -287,14 +312,14 @@ impl Tail {
             self.link.shared().released.load(
                 planted!("occupied-relaxed", Ordering::Relaxed, instead of Ordering::Acquire),
             );
-        self.flushed.wrapping_sub(released)
+        self.flushed().wrapping_sub(released)
     }
 
     /// Lets go of the last node (C5). Cheap if it is already.
     pub(crate) fn seal(&mut self) {
-        let position = self.flushed.wrapping_add(1);
+        let position = self.flushed().wrapping_add(1);
         // The one position in 2^64 that would look like "not sealed" keeps its block.
-        if self.sealed || self.last.is_null() || position == 0 {
+        if self.is_sealed() || self.last.is_null() || position == 0 {
             return;
         }
         if let Some(last) = self.take_last() {
@@ -304,7 +329,7 @@ impl Tail {
         let shared = self.link.shared();
         // ORDERING: Release pairs with the compare-exchange in `Head::release`, which frees the node.
         shared.sealed.store(position, Ordering::Release);
-        self.sealed = true;
+        shared.let_go.set(true);
         // ORDERING: pairs with the fence in `Head::release`: either the reader sees `sealed`, or we see
         // `released` where it stopped.
         if planted!("seal-without-fence", false, instead of true) {
@@ -322,7 +347,7 @@ impl Tail {
     /// need be agreed upon (C4).
     #[inline]
     pub(crate) fn take_last(&mut self) -> Option<NodePtr> {
-        debug_assert!(!self.sealed);
+        debug_assert!(!self.is_sealed());
         let last = NonNull::new(self.last)?;
         if self.occupied() > 0 {
             return None;
@@ -334,14 +359,14 @@ impl Tail {
     /// Whether there is no last node, nor one to take back.
     #[inline]
     pub(crate) fn has_let_go(&self) -> bool {
-        self.last.is_null() && !self.sealed
+        self.last.is_null() && !self.is_sealed()
     }
 
     /// Takes the last node back. Says whether there is one.
     pub(crate) fn unseal(&mut self) -> bool {
-        if self.sealed {
-            self.sealed = false;
-            let position = self.flushed.wrapping_add(1);
+        if self.is_sealed() {
+            self.link.shared().let_go.set(false);
+            let position = self.flushed().wrapping_add(1);
             // ORDERING: Acquire on failure: the reader's use of the node is over. Relaxed on success: the
             // node never left us.
             let taken = self.link.shared().sealed.compare_exchange(
@@ -381,21 +406,6 @@ impl Tail {
         // ORDERING: Acquire pairs with the reader's `leave`, for `sweep`.
         self.link.shared().gone.load(Ordering::Acquire) & READER_GONE != 0
     }
-
-    /// Frees what a reader that is gone left unread, up to the node that is still written to.
-    pub(crate) fn sweep(&mut self) {
-        if self.swept || !self.is_reader_gone() {
-            return;
-        }
-        self.unseal();
-        self.swept = true;
-        // SAFETY: the reader is gone, seen by Acquire; the nodes before `last` are nobody else's.
-        unsafe { free_from(self.link.left_by_reader(self.last), self.last) };
-        // From here on the chain begins, and ends, at `last`.
-        let left = ReaderLeft { pos: self.flushed, cur: self.last, drained: true };
-        // SAFETY: the reader is gone, so its cells are ours.
-        unsafe { self.link.shared().reader_left.with_mut(|to| *to = left) };
-    }
 }
 
 impl Drop for Tail {
@@ -403,7 +413,7 @@ impl Drop for Tail {
         self.sweep();
         // The reader frees the last node as it would any sealed one; and if nobody does, then `leave` does.
         self.seal();
-        let last = if self.sealed { self.last } else { ptr::null_mut() };
+        let last = if self.is_sealed() { self.last } else { ptr::null_mut() };
         // SAFETY: the cell is the writer's until it is gone; this end is not used again.
         unsafe {
             self.link.shared().writer_left.with_mut(|left| *left = last);
@@ -429,10 +439,6 @@ pub(crate) struct Head {
     end_pos: Cell<usize>,
     /// What is known of the writer's counter (C1).
     flushed: Cell<usize>,
-    /// The reader's own counter (C1).
-    released: usize,
-    /// Whether `cur` may not be touched before `flushed` grows (C4).
-    drained: Cell<bool>,
 }
 
 // SAFETY: C1 to C7 say what each end may touch; nothing in it is bound to a thread.
@@ -477,9 +483,16 @@ impl Head {
         self.end_pos.get().wrapping_sub(self.run_len())
     }
 
+    /// The reader's own counter (C1).
+    #[inline]
+    pub(super) fn released(&self) -> usize {
+        // ORDERING: Relaxed, only this side moves it.
+        self.link.shared().released.load(Ordering::Relaxed)
+    }
+
     /// Bytes consumed and not released.
     pub(crate) fn held(&self) -> usize {
-        self.position().wrapping_sub(self.released)
+        self.position().wrapping_sub(self.released())
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -536,7 +549,7 @@ impl Head {
     /// A drained reader finds its way back when `flushed` has grown (C6).
     #[inline]
     fn find_cur(&self) {
-        if self.drained.replace(false) {
+        if self.link.shared().drained.replace(false) {
             // SAFETY: drained at `end_pos`, where the run ends, and `flushed` has grown (C6).
             let resume = unsafe { self.link.shared().resume.with(|resume| *resume) };
             debug_assert!(self.run_len() == 0);
@@ -548,16 +561,6 @@ impl Head {
                 self.place(unsafe { node.data() });
             }
         }
-    }
-
-    /// The readable bytes as they are known now, piece by piece.
-    #[inline]
-    pub(crate) fn walk(&self) -> Walk {
-        let known = self.known();
-        if known > 0 {
-            self.find_cur();
-        }
-        Walk { node: self.cur.get(), at: self.at.get(), left: known }
     }
 
     /// Consumes `n` bytes.
@@ -606,20 +609,19 @@ impl Head {
     pub(crate) unsafe fn release(&mut self, alone: bool) {
         let pos = self.position();
         let drained = pos == self.flushed.get();
-        if pos == self.released && (drained || self.first.get() == self.cur.get()) {
+        if pos == self.released() && (drained || self.first.get() == self.cur.get()) {
             return;
         }
         if self.first.get() != self.cur.get() || (!drained && self.run_len() == 0) {
             self.free_consumed(drained);
         }
-        self.released = pos;
         // ORDERING: pairs with the Acquire in `Tail::occupied`: our reads of the last node are over (C4).
         self.link.shared().released.store(
             pos,
             planted!("release-relaxed", Ordering::Relaxed, instead of Ordering::Release),
         );
         if drained {
-            self.drained.set(true);
+            self.link.shared().drained.set(true);
             if !alone && planted!("release-without-fence", false, instead of true) {
                 // ORDERING: pairs with the fence in `Tail::seal`.
                 fence(Ordering::SeqCst);
@@ -682,7 +684,7 @@ impl Drop for Head {
             let left = ReaderLeft {
                 pos: self.position(),
                 cur: self.cur.get(),
-                drained: self.drained.get(),
+                drained: self.link.shared().drained.get(),
             };
             self.link.shared().reader_left.with_mut(|to| *to = left);
             self.link.leave(READER_GONE);

@@ -7,12 +7,24 @@ use crate::node::{Node, NodeExt, NodePtr, Piece};
 use crate::sync::atomic::Ordering;
 use crate::sync::planted;
 
+impl Head {
+    /// The readable bytes as they are known now, piece by piece.
+    #[inline]
+    pub(crate) fn walk(&self) -> Walk {
+        let known = self.known();
+        if known > 0 {
+            self.find_cur();
+        }
+        Walk { node: self.cur.get(), at: self.at.get(), left: known }
+    }
+}
+
 /// Goes over readable bytes without consuming them.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk {
-    pub(super) node: *mut Node,
-    pub(super) at: *const u8,
-    pub(super) left: usize,
+    node: *mut Node,
+    at: *const u8,
+    left: usize,
 }
 
 // SAFETY: two addresses and a count. They are followed by `next` alone, whose contract says when,

@@ -1,9 +1,26 @@
-//! What only the owner of both ends may do: there is no other thread then.
+//! What only the owner of both ends may do, or a writer whose reader is gone: there is no other thread then.
 
 use std::ptr::{self, NonNull};
 
-use super::{Head, Tail, free_from};
+use super::{Head, ReaderLeft, Tail, free_from};
 use crate::node::{Node, NodeExt, NodePtr};
+
+impl Tail {
+    /// Frees what a reader that is gone left unread, up to the node that is still written to.
+    pub(crate) fn sweep(&mut self) {
+        if self.link.shared().swept.get() || !self.is_reader_gone() {
+            return;
+        }
+        self.unseal();
+        self.link.shared().swept.set(true);
+        // SAFETY: the reader is gone, seen by Acquire; the nodes before `last` are nobody else's.
+        unsafe { free_from(self.link.left_by_reader(self.last), self.last) };
+        // From here on the chain begins, and ends, at `last`.
+        let left = ReaderLeft { pos: self.flushed(), cur: self.last, drained: true };
+        // SAFETY: the reader is gone, so its cells are ours.
+        unsafe { self.link.shared().reader_left.with_mut(|to| *to = left) };
+    }
+}
 
 impl Head {
     pub(crate) fn is_other_end_of(&self, tail: &Tail) -> bool {
@@ -16,7 +33,7 @@ impl Head {
     pub(crate) fn rewind(&mut self, tail: &Tail) -> bool {
         debug_assert!(self.link == tail.link);
         let Some(last) = NonNull::new(tail.last) else { return false };
-        if tail.sealed || self.released != tail.flushed {
+        if tail.is_sealed() || self.released() != tail.flushed() {
             return false;
         }
         // SAFETY: the chain's hold on the last node is ours, and both ends too; nobody else keeps it.
@@ -46,7 +63,7 @@ impl Head {
             } else if !has_last {
                 return (ptr::null_mut(), 0);
             }
-            if readable == 0 && self.drained.get() {
+            if readable == 0 && self.link.shared().drained.get() {
                 // `cur` may be gone; what there is begins behind the last published byte.
                 let last = NonNull::new_unchecked(tail.last);
                 cut(last, last.part().firm);

@@ -78,7 +78,11 @@ impl WriteHalf {
             }
         }
         self.closed += count;
-        self.open.iter_mut().filter(|open| open.at >= at).for_each(|open| open.at += count);
+        self.open.for_each(|open| {
+            if open.at >= at {
+                open.at += count;
+            }
+        });
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use crate::chain::{Tail, free_from};
-use crate::node::{self, HEADER, Node, NodeExt, NodePtr, Part, TINY};
+use crate::node::{self, Node, NodeExt, NodePtr, Part};
 use crate::placeholder::{Open, OpenList};
 use crate::sync::atomic::Ordering;
 use crate::{
@@ -76,15 +76,17 @@ pub struct WriteHalf {
     /// An empty node to write into when `node` has no room: often the rest of a block.
     spare: *mut Node,
     open: OpenList,
-    /// How much room a new block has at least.
-    block_room: usize,
 }
+
+// An idle connection has two.
+#[cfg(not(netpoll_loom))]
+const _: () = assert!(size_of::<WriteHalf>() <= 96);
 
 // SAFETY: its nodes are its own, or the chain's by its rules; nothing in it is bound to a thread.
 unsafe impl Send for WriteHalf {}
 
 impl WriteHalf {
-    pub(crate) fn new(chain: Tail, block_size: usize) -> WriteHalf {
+    pub(crate) fn new(chain: Tail) -> WriteHalf {
         WriteHalf {
             chain,
             first: ptr::null_mut(),
@@ -97,10 +99,6 @@ impl WriteHalf {
             carried: 0,
             spare: ptr::null_mut(),
             open: OpenList::default(),
-            block_room: match block_size {
-                0..TINY => block_size.max(1),
-                _ => block_size - HEADER,
-            },
         }
     }
 
@@ -297,7 +295,7 @@ impl WriteHalf {
     fn more_room(&mut self, n: usize) -> Result<()> {
         // Where nothing is kept from before, there is nothing to close or to set aside.
         if self.node.is_null() && self.spare.is_null() && self.chain.has_let_go() {
-            if let Some((node, part)) = Node::kept_block(n.max(self.block_room)) {
+            if let Some((node, part)) = Node::kept_block(n.max(self.chain.block_room())) {
                 self.first = node.as_ptr();
                 self.set_node_and_part(node.as_ptr(), part);
                 return Ok(());
@@ -320,7 +318,7 @@ impl WriteHalf {
                 return Ok(());
             }
         }
-        let room = n.max(self.block_room);
+        let room = n.max(self.chain.block_room());
         let (node, part) = match Node::kept_block(room) {
             Some(kept) => kept,
             None => {
@@ -496,7 +494,7 @@ impl WriteHalf {
         if self.first.is_null()
             && self.len == self.firm
             && self.len > 0
-            && self.cap <= self.block_room
+            && self.cap <= self.chain.block_room()
             && head.rewind(&self.chain)
         {
             self.len = 0;
@@ -603,15 +601,15 @@ impl Writer for WriteHalf {
         // SAFETY: `len` is in the node, or the pointer dangles and `len` is 0.
         let to = unsafe { NonNull::new_unchecked(self.data.add(self.len)) };
         let (placeholder, open) = Open::new(at, n, to);
-        self.open.push(open);
+        self.open.push(open)?;
         self.len += n;
         Ok(placeholder)
     }
 
     fn fill(&mut self, at: Placeholder, bytes: &[u8]) -> Result<()> {
-        let open = self.open.take(&at, bytes.len()).ok_or(Error::BadPlaceholder)?;
+        let to = self.open.take(&at, bytes.len()).ok_or(Error::BadPlaceholder)?;
         // SAFETY: an open placeholder's bytes are pending in one of our nodes, and `len` of them.
-        unsafe { open.to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Ok(())
     }
 
