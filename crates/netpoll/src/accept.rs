@@ -14,7 +14,7 @@ use poller::sys::Addr;
 use crate::{
     Listener,
     config::Options,
-    connection::{Connection, Handle, Served, Session, handle::Shared, inner::Inner},
+    connection::{Connection, Served, Session, handle::Shared, inner::Inner},
     net_host::{Berth, Failures, Net},
     sched::{Scheduler, Seat},
     service::Service,
@@ -33,9 +33,8 @@ pub(crate) fn connection(
 ) -> Connection {
     // ORDERING: only unique.
     let id = NEXT_ID.fetch_add(1, Relaxed);
-    let shared = Shared::new(id, peer, options);
-    let (inner, reader, writer) =
-        Inner::new(fd, is_tcp, Arc::new(shared), Arc::clone(options), berth);
+    let shared = |inner| Shared::new(id, peer, Arc::clone(options), inner);
+    let (inner, reader, writer) = Inner::new(fd, is_tcp, shared, berth);
     Connection::new(inner, reader, writer)
 }
 
@@ -48,8 +47,7 @@ pub(crate) fn serve<S: Service>(
 ) -> Arc<Inner> {
     let inner = Arc::clone(conn.inner());
     inner.set_served();
-    let watcher = Arc::clone(&service);
-    inner.set_on_disconnect(Arc::new(move |handle: &Handle| watcher.on_disconnect(handle)));
+    inner.set_on_disconnect(Arc::<S>::clone(&service));
     let session: Box<dyn Session> = Box::new(Served::new(service, conn, state));
     inner.with_session(|place| *place = Some(session));
     inner

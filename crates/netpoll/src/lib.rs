@@ -10,6 +10,7 @@ mod dialer;
 mod event_loop;
 mod framing;
 pub mod guide;
+mod lazy;
 pub mod mux;
 mod net;
 mod net_host;

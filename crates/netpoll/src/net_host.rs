@@ -49,12 +49,16 @@ const BATCH: usize = 256;
 /// What a poller's token stands for.
 pub(crate) enum Entry {
     Connection(Weak<Inner>),
-    /// One that is closed and has last bytes to send or to drop; so many more are dropped.
-    Lingering {
-        inner: Arc<Inner>,
-        left: Cell<usize>,
-    },
+    /// One that is closed and has last bytes to send or to drop.
+    Lingering(Box<Lingering>),
     Listener(Weak<Acceptor>),
+}
+
+/// See [`Entry`]. Boxed, since entries are kept as large as the largest.
+pub(crate) struct Lingering {
+    inner: Arc<Inner>,
+    /// So many more bytes are dropped.
+    left: Cell<usize>,
 }
 
 /// What other threads ask of a poller's driver.

@@ -97,7 +97,9 @@ fn an_idle_connection_holds_hardly_anything() {
     let clients = warm(addr, count);
     let held = (LIVE.load(SeqCst) - before - count * size_of::<TcpStream>()) / count;
     println!("an idle connection holds {held} bytes, by {count} of them");
-    assert!(held <= 2200, "{held} bytes");
+    // Besides, a thread keeps a few blocks at hand: among fewer connections that would show.
+    let cached = if count < 5000 { (64 << 10) / count } else { 0 };
+    assert!(held <= 1024 + cached, "{held} bytes");
     drop(clients);
 }
 

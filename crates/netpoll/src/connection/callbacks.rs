@@ -100,7 +100,7 @@ impl<S: Service> Served<S> {
             // does not read.
             return if ended { self.end(inner) } else { Outcome::Nothing };
         }
-        let max = inner.options.max_message;
+        let max = inner.options().max_message;
         let service = &*self.service;
         // `Some`: what the framing said, where that was not the length of a message.
         let none = contain(|| {
@@ -140,7 +140,7 @@ impl<S: Service> Served<S> {
         unread: usize,
         ended: bool,
     ) -> Outcome {
-        let max = inner.options.max_message;
+        let max = inner.options().max_message;
         match frame {
             Ok(Frame::Ready(n)) if n > max => self.refuse(inner, too_large(n, max)),
             Ok(Frame::Ready(n)) => {

@@ -13,6 +13,7 @@ use super::{ends, inner::Inner, state::Life, wait};
 use crate::{
     config::Options,
     contain::contained,
+    lazy::Lazy,
     service::BoxError,
     sync::{
         Mutex,
@@ -34,13 +35,23 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    // ORDERING: figures for people; nothing is read through them.
-    pub(crate) fn set_received(&self, bytes: u64) {
-        self.received.store(bytes, Relaxed);
+    /// So many more were received; only who reads the socket says so.
+    pub(crate) fn add_received(&self, n: usize) {
+        // ORDERING: a figure for people; nothing is read through it.
+        self.received.store(self.received.load(Relaxed) + n as u64, Relaxed);
     }
 
-    pub(crate) fn set_sent(&self, bytes: u64) {
-        self.sent.store(bytes, Relaxed);
+    /// So many more were accepted by the kernel; only the sender says so. How many those are now.
+    pub(crate) fn add_sent(&self, n: usize) -> u64 {
+        // ORDERING: release: who sees the count sees the bytes gone.
+        let sent = self.sent.load(Relaxed) + n as u64;
+        self.sent.store(sent, Release);
+        sent
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        // ORDERING: pairs with the store in `add_sent`.
+        self.sent.load(Acquire)
     }
 }
 
@@ -74,11 +85,21 @@ impl Timeout {
 pub(crate) struct Shared {
     pub(crate) life: Life,
     pub(crate) counters: Counters,
+    pub(crate) options: Arc<Options>,
     id: u64,
-    /// Asked of the kernel when somebody asks us.
-    local: OnceLock<Option<Box<Addr>>>,
+    inner: Weak<Inner>,
     peer: Option<Addr>,
-    inner: Mutex<Weak<Inner>>,
+    rare: Lazy<Rare>,
+}
+
+// See `Inner`: what an idle connection costs.
+#[cfg(not(netpoll_loom))]
+const _: () = assert!(size_of::<Shared>() <= 88);
+
+/// What most connections never need.
+struct Rare {
+    /// Asked of the kernel when somebody asks us.
+    local: OnceLock<Option<Addr>>,
     read_timeout: Timeout,
     write_timeout: Timeout,
     idle_timeout: Timeout,
@@ -90,15 +111,10 @@ pub(crate) struct Shared {
     why: Mutex<Option<BoxError>>,
 }
 
-impl Shared {
-    pub(crate) fn new(id: u64, peer: Option<Addr>, options: &Options) -> Self {
+impl Rare {
+    fn new(options: &Options) -> Self {
         Self {
-            id,
             local: OnceLock::new(),
-            peer,
-            life: Life::new(),
-            counters: Counters::default(),
-            inner: Mutex::new(Weak::new()),
             read_timeout: Timeout::new(options.read_timeout),
             write_timeout: Timeout::new(options.write_timeout),
             idle_timeout: Timeout::new(options.idle_timeout),
@@ -108,43 +124,64 @@ impl Shared {
             why: Mutex::new(None),
         }
     }
+}
 
-    pub(crate) fn set_inner(&self, inner: Weak<Inner>) {
-        *lock(&self.inner) = inner;
+impl Shared {
+    pub(crate) fn new(
+        id: u64,
+        peer: Option<Addr>,
+        options: Arc<Options>,
+        inner: Weak<Inner>,
+    ) -> Self {
+        Self {
+            life: Life::new(),
+            counters: Counters::default(),
+            options,
+            id,
+            inner,
+            peer,
+            rare: Lazy::new(),
+        }
     }
 
     fn inner(&self) -> Option<Arc<Inner>> {
-        lock(&self.inner).upgrade()
+        self.inner.upgrade()
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(|| Rare::new(&self.options))
     }
 
     /// When a read that began at `started` ends by time.
     pub(crate) fn read_deadline(&self, started: Instant) -> Option<Instant> {
-        let by_timeout = self.read_timeout.load().and_then(|t| started.checked_add(t));
-        wait::earlier(by_timeout, lock(&self.deadlines).0)
+        let rare = self.rare.get();
+        let timeout = rare.map_or(self.options.read_timeout, |rare| rare.read_timeout.load());
+        let by_timeout = timeout.and_then(|t| started.checked_add(t));
+        wait::earlier(by_timeout, rare.and_then(|rare| lock(&rare.deadlines).0))
     }
 
     /// When a write that began at `started` ends by time.
     pub(crate) fn write_deadline(&self, started: Instant) -> Option<Instant> {
-        let by_timeout = self.write_timeout.load().and_then(|t| started.checked_add(t));
-        wait::earlier(by_timeout, lock(&self.deadlines).1)
+        let by_timeout = self.write_timeout().and_then(|t| started.checked_add(t));
+        wait::earlier(by_timeout, self.rare.get().and_then(|rare| lock(&rare.deadlines).1))
     }
 
     pub(crate) fn write_timeout(&self) -> Option<Duration> {
-        self.write_timeout.load()
+        self.rare.get().map_or(self.options.write_timeout, |rare| rare.write_timeout.load())
     }
 
     pub(crate) fn idle_timeout(&self) -> Option<Duration> {
-        self.idle_timeout.load()
+        self.rare.get().map_or(self.options.idle_timeout, |rare| rare.idle_timeout.load())
     }
 
     pub(crate) fn frame_timeout(&self) -> Option<Duration> {
-        self.frame_timeout.load()
+        self.rare.get().map_or(self.options.frame_timeout, |rare| rare.frame_timeout.load())
     }
 
     /// Remembers why the connection ends; the first reason counts.
     pub(crate) fn blame(&self, why: BoxError) {
         let late = {
-            let mut first = lock(&self.why);
+            let mut first = lock(&self.rare().why);
             if first.is_some() { Some(why) } else { first.replace(why) }
         };
         // Outside the lock: an error is a user's value.
@@ -152,7 +189,7 @@ impl Shared {
     }
 
     pub(crate) fn take_blame(&self) -> Option<BoxError> {
-        lock(&self.why).take()
+        self.rare.get().and_then(|rare| lock(&rare.why).take())
     }
 }
 
@@ -196,7 +233,7 @@ impl Handle {
     /// `None` if the connection had closed before that.
     pub fn local_addr(&self) -> Option<&Addr> {
         let ask = || self.shared.inner().and_then(|inner| sys::local_addr(inner.fd()).ok());
-        self.shared.local.get_or_init(|| ask().map(Box::new)).as_deref()
+        self.shared.rare().local.get_or_init(ask).as_ref()
     }
 
     /// The peer's address, where the socket has one.
@@ -238,26 +275,26 @@ impl Handle {
     /// How long one call may wait for bytes. `None`: for ever. Holds from the next wait on, and
     /// for one that is under way from its next look.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
-        self.shared.read_timeout.store(timeout);
+        self.shared.rare().read_timeout.store(timeout);
         self.look_again();
     }
 
     /// How long one `flush` may wait for room. `None`: for ever. A connection whose write timed
     /// out is done for: half a message may be on the wire.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
-        self.shared.write_timeout.store(timeout);
+        self.shared.rare().write_timeout.store(timeout);
         self.look_again();
     }
 
     /// The moment at which reads that wait end, now and later. Wakes who waits.
     pub fn set_read_deadline(&self, deadline: Option<Instant>) {
-        lock(&self.shared.deadlines).0 = deadline;
+        lock(&self.shared.rare().deadlines).0 = deadline;
         self.look_again();
     }
 
     /// The moment at which flushes that wait end, now and later. Wakes who waits.
     pub fn set_write_deadline(&self, deadline: Option<Instant>) {
-        lock(&self.shared.deadlines).1 = deadline;
+        lock(&self.shared.rare().deadlines).1 = deadline;
         self.look_again();
     }
 
@@ -265,7 +302,7 @@ impl Handle {
     /// loop serves it: see [`Builder::idle_timeout`](crate::Builder::idle_timeout). `None`: for
     /// ever. Counts from this call.
     pub fn set_idle_timeout(&self, timeout: Option<Duration>) {
-        self.shared.idle_timeout.store(timeout);
+        self.shared.rare().idle_timeout.store(timeout);
         if let Some(inner) = self.shared.inner() {
             inner.set_idle_clock(timeout.is_some());
             inner.rearm_clocks();
@@ -276,7 +313,7 @@ impl Handle {
     /// [`Builder::frame_timeout`](crate::Builder::frame_timeout). `None`: for ever. Holds for a
     /// message that is under way as well, if it was begun under a timeout.
     pub fn set_frame_timeout(&self, timeout: Option<Duration>) {
-        self.shared.frame_timeout.store(timeout);
+        self.shared.rare().frame_timeout.store(timeout);
         if let Some(inner) = self.shared.inner() {
             inner.rearm_clocks();
         }
@@ -321,7 +358,7 @@ impl Handle {
     /// after the service's `on_close`; on a connection that has already closed, at once, on the
     /// calling thread. A panic in one is contained.
     pub fn on_close(&self, callback: impl FnOnce(&Handle) + Send + 'static) {
-        let late = match &mut *lock(&self.shared.closers) {
+        let late = match &mut *lock(&self.shared.rare().closers) {
             Some(closers) => {
                 closers.push(Box::new(callback));
                 None
@@ -335,7 +372,7 @@ impl Handle {
 
     /// The connection has closed: runs the close callbacks.
     pub(crate) fn run_closers(&self) {
-        let closers = lock(&self.shared.closers).take();
+        let closers = lock(&self.shared.rare().closers).take();
         for callback in closers.into_iter().flatten().rev() {
             contained(|| callback(self));
         }
@@ -362,7 +399,7 @@ impl Handle {
 
     /// Bytes that the kernel has accepted for sending so far.
     pub fn bytes_sent(&self) -> u64 {
-        self.shared.counters.sent.load(Relaxed)
+        self.shared.counters.sent()
     }
 }
 

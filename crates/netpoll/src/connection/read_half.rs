@@ -17,9 +17,7 @@ const RELEASED_AT: usize = 4 << 10;
 pub struct ReadHalf {
     inner: Arc<Inner>,
     buf: linkbuffer::ReadHalf,
-    /// What is left of the message that the handler was called for, or `UNBOUNDED`.
-    left: Cell<usize>,
-    /// That message's whole length, or `UNBOUNDED`.
+    /// The whole length of the message that the handler was called for, or `UNBOUNDED`.
     message: usize,
     /// Consumed since the handler was called.
     consumed: Cell<usize>,
@@ -29,14 +27,7 @@ pub struct ReadHalf {
 
 impl ReadHalf {
     pub(super) fn new(inner: Arc<Inner>, buf: linkbuffer::ReadHalf) -> Self {
-        Self {
-            inner,
-            buf,
-            left: Cell::new(UNBOUNDED),
-            message: UNBOUNDED,
-            consumed: Cell::new(0),
-            live: true,
-        }
+        Self { inner, buf, message: UNBOUNDED, consumed: Cell::new(0), live: true }
     }
 
     pub(super) fn inner(&self) -> &Arc<Inner> {
@@ -87,7 +78,6 @@ impl ReadHalf {
             self.release();
         }
         self.message = message.unwrap_or(UNBOUNDED);
-        self.left.set(self.message);
         self.consumed.set(0);
         // As much again behind this message: probably a whole one.
         let queue = message.is_some_and(|len| unread >= len.saturating_mul(2));
@@ -101,8 +91,9 @@ impl ReadHalf {
     pub(super) fn finish(&mut self) -> usize {
         let (consumed, to_release) = match self.message_len() {
             Some(len) => {
-                if self.left.get() > 0 {
-                    let skipped = self.buf.skip(self.left.get());
+                let left = self.left();
+                if left > 0 {
+                    let skipped = self.buf.skip(left);
                     debug_assert!(skipped.is_ok(), "the whole message was there");
                 }
                 (len, RELEASED_AT)
@@ -115,13 +106,19 @@ impl ReadHalf {
         if self.buf.held() >= to_release {
             self.release();
         }
-        self.inner.flow.restore();
+        self.inner.restore_limit();
         consumed
     }
 
     fn unbind(&mut self) {
         self.message = UNBOUNDED;
-        self.left.set(UNBOUNDED);
+        self.consumed.set(0);
+    }
+
+    /// What is left of the message, or `UNBOUNDED`.
+    #[inline]
+    fn left(&self) -> usize {
+        if self.message == UNBOUNDED { UNBOUNDED } else { self.message - self.consumed.get() }
     }
 
     // ---- waiting ---------------------------------------------------------------------------
@@ -129,8 +126,8 @@ impl ReadHalf {
     /// Returns when `n` bytes can be had from the buffer.
     #[inline]
     fn need(&self, n: usize) -> Result<()> {
-        if n > self.left.get() {
-            return Err(Error::BeyondMessage { requested: n, available: self.left.get() });
+        if n > self.left() {
+            return Err(Error::BeyondMessage { requested: n, available: self.left() });
         }
         if self.buf.len() >= n { Ok(()) } else { self.wait(n) }
     }
@@ -141,7 +138,7 @@ impl ReadHalf {
             return taken();
         }
         let inner = &self.inner;
-        let limit = inner.options.max_message.max(inner.options.input_limit);
+        let limit = inner.options().max_message.max(inner.options().input_limit);
         let held = self.buf.held();
         if n > limit.saturating_sub(held) {
             // What is held counts: a wait that only `release` could end would hang.
@@ -188,12 +185,11 @@ impl ReadHalf {
 
     #[inline]
     fn count(&self, n: usize) {
-        if self.left.get() != UNBOUNDED {
-            self.left.set(self.left.get() - n);
-            return;
-        }
         let consumed = self.consumed.get() + n;
         self.consumed.set(consumed);
+        if self.message != UNBOUNDED {
+            return;
+        }
         // As much again is there: probably another whole message.
         // ORDERING: this thread's own note for its next `flush`.
         self.inner.may_queue.store(self.buf.len() >= consumed, Relaxed);
@@ -215,7 +211,7 @@ impl Reader for ReadHalf {
 
     /// What can be read without waiting: up to the end of the message, where one bounds this.
     fn len(&self) -> usize {
-        self.buf.len().min(self.left.get())
+        self.buf.len().min(self.left())
     }
 
     fn release(&mut self) {
@@ -241,7 +237,7 @@ impl Reader for ReadHalf {
     }
 
     fn find(&self, delim: &[u8]) -> Result<usize> {
-        let left = self.left.get();
+        let left = self.left();
         loop {
             let available = match self.buf.find(delim) {
                 Ok(len) if len <= left => return Ok(len),
@@ -266,8 +262,8 @@ impl Reader for ReadHalf {
     }
 
     fn try_next(&self, n: usize) -> Result<Option<&[u8]>> {
-        if n > self.left.get() {
-            return Err(Error::BeyondMessage { requested: n, available: self.left.get() });
+        if n > self.left() {
+            return Err(Error::BeyondMessage { requested: n, available: self.left() });
         }
         if self.look(n)?.is_none() {
             if self.live {
@@ -282,7 +278,7 @@ impl Reader for ReadHalf {
 
     fn chunk(&self) -> &[u8] {
         let chunk = self.buf.chunk();
-        &chunk[..chunk.len().min(self.left.get())]
+        &chunk[..chunk.len().min(self.left())]
     }
 
     fn slice(&self, n: usize) -> Result<Slice> {
@@ -295,7 +291,7 @@ impl Reader for ReadHalf {
     /// Whether nothing can come behind what is readable now: the peer ended its stream, or a
     /// message bounds this reader.
     fn is_ended(&self) -> bool {
-        self.left.get() != UNBOUNDED || self.buf.is_ended()
+        self.message != UNBOUNDED || self.buf.is_ended()
     }
 }
 

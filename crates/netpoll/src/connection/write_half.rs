@@ -12,16 +12,13 @@ use crate::{current, trace::event};
 pub struct WriteHalf {
     inner: Arc<Inner>,
     buf: linkbuffer::WriteHalf,
-    /// The most that may be written and not flushed.
-    limit: usize,
     /// False for what `take` leaves behind.
     live: bool,
 }
 
 impl WriteHalf {
     pub(super) fn new(inner: Arc<Inner>, buf: linkbuffer::WriteHalf) -> Self {
-        let limit = inner.options.most_output();
-        Self { inner, buf, limit, live: true }
+        Self { inner, buf, live: true }
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -100,23 +97,30 @@ impl WriteHalf {
             return Ok(());
         }
         let backlog = unsent.saturating_add(self.buf.malloc_len() as u64);
-        let too_much = backlog > self.limit as u64 && current::is_inline();
+        let too_much = backlog > self.limit() as u64 && current::is_inline();
         if too_much { Err(Error::WouldWait) } else { Ok(()) }
     }
 
     /// Whether `n` more bytes may be written before the next flush.
     #[inline]
     fn check_room(&self, n: usize) -> Result<()> {
-        if n > self.limit.saturating_sub(self.buf.malloc_len()) {
+        let limit = self.limit();
+        if n > limit.saturating_sub(self.buf.malloc_len()) {
             event!(
                 DEBUG,
                 id = self.inner.handle().id(),
                 requested = n,
                 "the output limit is reached"
             );
-            return Err(Error::LimitReached { requested: n, limit: self.limit });
+            return Err(Error::LimitReached { requested: n, limit });
         }
         Ok(())
+    }
+
+    /// The most that may be written and not flushed.
+    #[inline]
+    fn limit(&self) -> usize {
+        self.inner.options().most_output()
     }
 
     /// Makes what is written part of the stream, and says how many bytes that was. They leave with

@@ -77,8 +77,8 @@ impl Net {
     ) -> Step<Arc<Inner>> {
         let inner = match core.batch.get(token) {
             Some(Entry::Connection(inner)) => inner.upgrade(),
-            Some(Entry::Lingering { inner, .. }) => {
-                let inner = Arc::clone(inner);
+            Some(Entry::Lingering(lingering)) => {
+                let inner = Arc::clone(&lingering.inner);
                 self.let_go(core, &inner);
                 None
             }

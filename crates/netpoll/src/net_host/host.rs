@@ -63,7 +63,7 @@ impl Net {
                 Some(inner) => inner,
                 None => return Step::Again,
             },
-            Some(Entry::Lingering { .. }) => {
+            Some(Entry::Lingering(_)) => {
                 self.linger_on(core, token);
                 return Step::Again;
             }
@@ -295,7 +295,7 @@ impl Host for Net {
             current::running(&work, || {
                 contained(|| {
                     if let Some(callback) = work.on_disconnect() {
-                        callback(&work.handle());
+                        callback.disconnected(&work.handle());
                     }
                 });
             });

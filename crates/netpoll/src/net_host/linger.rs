@@ -12,7 +12,7 @@ use poller::{
     sys::{self, Input},
 };
 
-use super::{Command, Core, Entry, Net};
+use super::{Command, Core, Entry, Lingering, Net};
 use crate::{
     connection::inner::Inner,
     sched::Seat,
@@ -47,7 +47,7 @@ impl Inner {
 
     fn lingers(&self) -> bool {
         let life = &self.shared.life;
-        if self.options.linger.is_zero() || life.is_broken() {
+        if self.options().linger.is_zero() || life.is_broken() {
             return false;
         }
         if self.unsent() > 0 {
@@ -67,7 +67,8 @@ impl Net {
     /// Begins what [`Inner::retire`] asked for.
     pub(super) fn linger(&self, seat: &Arc<Seat<Self>>, core: &mut Core, inner: &Arc<Inner>) {
         inner.leave_table();
-        let entry = Entry::Lingering { inner: Arc::clone(inner), left: Cell::new(self.drains()) };
+        let left = Cell::new(self.drains());
+        let entry = Entry::Lingering(Box::new(Lingering { inner: Arc::clone(inner), left }));
         if self.is_forced() || core.lingering >= MOST || inner.enter_table_as(entry).is_err() {
             inner.cut();
             return;
@@ -89,7 +90,8 @@ impl Net {
 
     /// Its socket can be read, or written.
     pub(super) fn linger_on(&self, core: &mut Core, token: Token) {
-        let Some(Entry::Lingering { inner, left }) = core.batch.get(token) else { return };
+        let Some(Entry::Lingering(lingering)) = core.batch.get(token) else { return };
+        let Lingering { inner, left } = &**lingering;
         inner.on_writable();
         let mut budget = core.read_budget;
         let over = loop {
@@ -132,8 +134,8 @@ impl Net {
     /// No time is given any more.
     pub(super) fn let_all_go(&self, core: &mut Core) {
         for entry in core.batch.iter() {
-            if let Entry::Lingering { inner, .. } = entry {
-                inner.cut();
+            if let Entry::Lingering(lingering) = entry {
+                lingering.inner.cut();
             }
         }
         core.lingering = 0;

@@ -19,9 +19,7 @@ use crate::sync::atomic::{
 /// See the module's text.
 #[derive(Debug)]
 pub struct Flow {
-    /// The configured limit, in bytes.
-    base: AtomicUsize,
-    /// The limit in force: `base`, or more while somebody waits for more.
+    /// The limit in force, in bytes: the configured one, or more while somebody waits for more.
     limit: AtomicUsize,
     /// The driver stopped reading and will not go on by itself.
     paused: AtomicBool,
@@ -32,10 +30,8 @@ pub struct Flow {
 impl Flow {
     /// Reading may go on until `limit` bytes (at least 1) are held.
     pub fn new(limit: usize) -> Self {
-        let limit = limit.max(1);
         Self {
-            base: AtomicUsize::new(limit),
-            limit: AtomicUsize::new(limit),
+            limit: AtomicUsize::new(limit.max(1)),
             paused: AtomicBool::new(false),
             by_hand: AtomicBool::new(false),
         }
@@ -108,13 +104,13 @@ impl Flow {
         self.resume()
     }
 
-    /// Reader: the wait for more is over; the configured limit is in force again.
+    /// Reader: the wait for more is over; `limit`, which it began with, is in force again.
     #[inline]
-    pub fn restore(&self) {
+    pub fn restore(&self, limit: usize) {
+        let limit = limit.max(1);
         // ORDERING: release, for the driver's look in `room`.
-        let base = self.base.load(Relaxed);
-        if self.limit.load(Relaxed) != base {
-            self.limit.store(base, Release);
+        if self.limit.load(Relaxed) != limit {
+            self.limit.store(limit, Release);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Waiting: one primitive for everything that can wait (bytes, room, connected, closed).
 //!
 //! A slot holds one waiter: a [`Waker`] and a threshold. The waiter registers, fences, looks
-//! again, and sleeps; who publishes, publishes, fences, and looks at the slot.
+//! again, and sleeps; who publishes, publishes, fences, and looks at the slot. Nobody waits where
+//! nobody ever has, so until then a slot is one word.
 //!
 //! - **W1** One of the two looks sees the other's write, because a SeqCst fence stands between
 //!   write and look on both sides.
@@ -10,19 +11,25 @@
 
 use std::task::Waker;
 
-use crate::sync::{
-    Mutex,
-    atomic::{
-        AtomicUsize,
-        Ordering::{Relaxed, SeqCst},
-        fence,
+use crate::{
+    lazy::Lazy,
+    sync::{
+        Mutex,
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
+        lock,
     },
-    lock,
 };
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Slot {
+pub struct Slot(Lazy<Waiter>);
+
+#[derive(Debug)]
+struct Waiter {
     /// What the waiter waits for; 0: nobody waits.
     want: AtomicUsize,
     waker: Mutex<Option<Waker>>,
@@ -31,29 +38,32 @@ pub struct Slot {
 impl Slot {
     /// Nobody waits.
     pub fn new() -> Self {
-        Self { want: AtomicUsize::new(0), waker: Mutex::new(None) }
+        Self(Lazy::new())
     }
 
     /// Registers the one waiter, for at least `want` (1 or more). It looks again after this.
     pub fn register(&self, want: usize, waker: &Waker) {
+        let waiter =
+            self.0.get_or_init(|| Waiter { want: AtomicUsize::new(0), waker: Mutex::new(None) });
         {
-            let mut place = lock(&self.waker);
+            let mut place = lock(&waiter.waker);
             match &mut *place {
                 Some(old) => old.clone_from(waker),
                 none => *none = Some(waker.clone()),
             }
         }
         // ORDERING: the fence, not the store, orders this before the waiter's next look (W1).
-        self.want.store(want.max(1), Relaxed);
+        waiter.want.store(want.max(1), Relaxed);
         #[cfg(not(netpoll_mutant = "register_without_fence"))]
         fence(SeqCst);
     }
 
     /// The waiter is done waiting.
     pub fn clear(&self) {
+        let Some(waiter) = self.0.get() else { return };
         // ORDERING: a publisher that still sees the old value wakes for nothing (W2).
-        self.want.store(0, Relaxed);
-        lock(&self.waker).take();
+        waiter.want.store(0, Relaxed);
+        lock(&waiter.waker).take();
     }
 
     /// To be called after publishing: wakes the waiter if `have` is enough for it.
@@ -61,15 +71,24 @@ impl Slot {
     pub fn notify(&self, have: usize) {
         #[cfg(not(netpoll_mutant = "notify_without_fence"))]
         fence(SeqCst);
-        // ORDERING: ordered by the fence (W1).
-        let want = self.want.load(Relaxed);
+        // ORDERING: both looks are ordered by the fence (W1).
+        let Some(waiter) = self.0.get() else { return };
+        let want = waiter.want.load(Relaxed);
         if want != 0 && have >= want {
-            self.wake();
+            waiter.wake();
         }
     }
 
     /// Wakes the waiter, if any, whatever it waits for.
     pub fn wake(&self) {
+        if let Some(waiter) = self.0.get() {
+            waiter.wake();
+        }
+    }
+}
+
+impl Waiter {
+    fn wake(&self) {
         let waker = lock(&self.waker).take();
         if let Some(waker) = waker {
             waker.wake();

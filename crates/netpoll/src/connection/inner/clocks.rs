@@ -11,6 +11,7 @@ use linkbuffer::Error;
 
 use super::{Fill, Inner};
 use crate::{
+    lazy::Lazy,
     sync::atomic::{
         AtomicU8, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -28,6 +29,11 @@ const LATE: u8 = 1 << 3;
 pub(super) struct Clocks {
     /// Those that run.
     running: AtomicU8,
+    /// Since one of them ran for the first time.
+    times: Lazy<Times>,
+}
+
+struct Times {
     /// For when the driver's timers have this connection; later entries do not count.
     armed: AtomicU64,
     stirred: AtomicU64,
@@ -37,18 +43,22 @@ pub(super) struct Clocks {
 
 impl Clocks {
     pub(super) fn new(idle: bool) -> Self {
-        Self {
-            running: AtomicU8::new(if idle { IDLE } else { 0 }),
-            armed: AtomicU64::new(NEVER),
-            stirred: AtomicU64::new(if idle { stamp() } else { NEVER }),
-            begun: AtomicU64::new(NEVER),
-            stuck: AtomicU64::new(NEVER),
+        let clocks = Self { running: AtomicU8::new(0), times: Lazy::new() };
+        if idle {
+            clocks.start(IDLE, |times| &times.stirred);
         }
+        clocks
     }
 
-    fn start(&self, clock: u8, since: &AtomicU64) {
+    fn start(&self, clock: u8, since: impl Fn(&Times) -> &AtomicU64) {
+        let times = self.times.get_or_init(|| Times {
+            armed: AtomicU64::new(NEVER),
+            stirred: AtomicU64::new(NEVER),
+            begun: AtomicU64::new(NEVER),
+            stuck: AtomicU64::new(NEVER),
+        });
         // ORDERING: release: who sees that the clock runs sees since when.
-        since.store(stamp(), Relaxed);
+        since(times).store(stamp(), Relaxed);
         self.running.fetch_or(clock, Release);
     }
 
@@ -71,15 +81,17 @@ impl Inner {
     pub(crate) fn stir(&self) {
         // ORDERING: as in `is_timed`.
         if self.clocks.running.load(Relaxed) & IDLE != 0 {
-            // ORDERING: a moment; nothing is read through it.
-            self.clocks.stirred.store(stamp(), Relaxed);
+            if let Some(times) = self.clocks.times.get() {
+                // ORDERING: a moment; nothing is read through it.
+                times.stirred.store(stamp(), Relaxed);
+            }
         }
     }
 
     /// The idle timeout has changed.
     pub(crate) fn set_idle_clock(&self, runs: bool) {
         if runs {
-            self.clocks.start(IDLE, &self.clocks.stirred);
+            self.clocks.start(IDLE, |times| &times.stirred);
         } else {
             self.clocks.stop(IDLE);
         }
@@ -92,7 +104,7 @@ impl Inner {
         let running = self.clocks.running.load(Relaxed);
         if running & FRAME == 0 {
             if self.shared.frame_timeout().is_some() {
-                self.clocks.start(FRAME, &self.clocks.begun);
+                self.clocks.start(FRAME, |times| &times.begun);
             }
             return false;
         }
@@ -106,7 +118,7 @@ impl Inner {
 
     /// An inline handler has left bytes to the driver.
     pub(super) fn start_stuck_clock(&self) {
-        self.clocks.start(STUCK, &self.clocks.stuck);
+        self.clocks.start(STUCK, |times| &times.stuck);
     }
 
     /// When the driver has to look, as things are now. `busy`: the turn is taken, by somebody else.
@@ -114,6 +126,7 @@ impl Inner {
         let clocks = &self.clocks;
         // ORDERING: pairs with the release in `start`.
         let running = clocks.running.load(Acquire);
+        let Some(times) = clocks.times.get() else { return NEVER };
         let paused = self.flow.is_paused();
         let mut due = NEVER;
         let mut consider = |still: bool, since: &AtomicU64, timeout| {
@@ -123,14 +136,14 @@ impl Inner {
             }
         };
         if running & IDLE != 0 {
-            consider(busy || paused, &clocks.stirred, self.shared.idle_timeout());
+            consider(busy || paused, &times.stirred, self.shared.idle_timeout());
         }
         if running & FRAME != 0 {
-            consider(paused, &clocks.begun, self.shared.frame_timeout());
+            consider(paused, &times.begun, self.shared.frame_timeout());
         }
         if running & STUCK != 0 {
             if self.unsent() > 0 {
-                consider(false, &clocks.stuck, self.shared.write_timeout());
+                consider(false, &times.stuck, self.shared.write_timeout());
             } else {
                 clocks.stop(STUCK);
             }
@@ -141,20 +154,25 @@ impl Inner {
     /// When the driver has to look, if its timers do not have that yet. It enters what this says.
     pub(crate) fn arm(&self) -> Option<Stamp> {
         let due = self.due(self.turn.is_taken());
+        (due < self.armed()).then_some(due)
+    }
+
+    fn armed(&self) -> Stamp {
         // ORDERING: the driver's own; another thread's look is a guess that costs a command.
-        (due < self.clocks.armed.load(Relaxed)).then_some(due)
+        self.clocks.times.get().map_or(NEVER, |times| times.armed.load(Relaxed))
     }
 
     /// The driver has entered it.
     pub(crate) fn set_armed(&self, at: Stamp) {
-        // ORDERING: as in `arm`.
-        self.clocks.armed.store(at, Relaxed);
+        if let Some(times) = self.clocks.times.get() {
+            // ORDERING: as in `armed`.
+            times.armed.store(at, Relaxed);
+        }
     }
 
     /// Whether the entry of the driver's timers for this moment counts.
     pub(crate) fn is_armed(&self, at: Stamp) -> bool {
-        // ORDERING: as in `arm`.
-        self.clocks.armed.load(Relaxed) == at
+        self.armed() == at
     }
 
     /// Whether a time seems to have come.
@@ -169,19 +187,20 @@ impl Inner {
         let now = stamp();
         // ORDERING: as in `due`.
         let running = clocks.running.load(Acquire);
+        let Some(times) = clocks.times.get() else { return };
         let over = |clock: u8, since: &AtomicU64, timeout: Option<_>| {
             let since = since.load(Relaxed);
             running & clock != 0 && timeout.is_some_and(|timeout| after(since, timeout) <= now)
         };
         let paused = self.flow.is_paused();
-        if over(STUCK, &clocks.stuck, self.shared.write_timeout()) && self.unsent() > 0 {
+        if over(STUCK, &times.stuck, self.shared.write_timeout()) && self.unsent() > 0 {
             self.shared.life.break_down();
         } else if fill != Fill::More && !paused {
-            if over(FRAME, &clocks.begun, self.shared.frame_timeout()) {
+            if over(FRAME, &times.begun, self.shared.frame_timeout()) {
                 // ORDERING: for the turn's owner, who is this thread or gets the turn from it.
                 clocks.running.fetch_or(LATE, Relaxed);
             } else if fill == Fill::Nothing
-                && over(IDLE, &clocks.stirred, self.shared.idle_timeout())
+                && over(IDLE, &times.stirred, self.shared.idle_timeout())
             {
                 self.give_up(Error::IdleTimeout.into());
             }

@@ -16,7 +16,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use linkbuffer::{Error, Result};
@@ -34,7 +34,7 @@ use crate::{
     contain::contained,
     net_host::{Berth, Command, Entry, Link, Net},
     sched::{Scheduler, Seat, flow::Flow, full::Full, slot::Slot, turn::Turn},
-    service::BoxError,
+    service::{BoxError, Service},
     sync::{
         Mutex,
         atomic::{
@@ -65,29 +65,29 @@ pub(crate) struct Home {
 }
 
 /// What runs beside the session when the peer goes away.
-type Disconnect = Arc<dyn Fn(&Handle) + Send + Sync>;
+pub(crate) trait OnDisconnect: Send + Sync {
+    fn disconnected(&self, handle: &Handle);
+}
+
+impl<S: Service> OnDisconnect for S {
+    fn disconnected(&self, handle: &Handle) {
+        self.on_disconnect(handle);
+    }
+}
 
 /// Where a connection lives.
 struct Place {
     home: Home,
-    /// Its slot in the table there, once it has one.
-    token: Option<Token>,
-    /// Until it has left that table. It keeps the poller's role from ending.
+    /// Until it has left the table there. It keeps the poller's role from ending.
     lease: Option<Lease<Link>>,
-}
-
-impl Place {
-    fn new(Berth { home, lease }: Berth) -> Self {
-        Self { home, token: None, lease: Some(lease) }
-    }
+    /// The service, while it has one.
+    on_disconnect: Option<Arc<dyn OnDisconnect>>,
 }
 
 struct Input {
     buf: linkbuffer::WriteHalf,
     /// Room for the next read.
     room: usize,
-    /// Bytes received, ever.
-    received: u64,
 }
 
 /// What reading a socket came to.
@@ -120,19 +120,18 @@ pub(crate) struct Inner {
     sender: Turn,
     /// The end of our half was sent; the sender's.
     fin: AtomicBool,
+    /// Its home's table has it; changed under the lock of `home`.
+    listed: AtomicBool,
     pub(crate) shared: Arc<Shared>,
     session: UnsafeCell<Option<Box<dyn Session>>>,
     pub(crate) flow: Flow,
     input: UnsafeCell<Input>,
-    pub(crate) options: Arc<Options>,
     /// Where its home's seat is, to be compared with only.
     seat: AtomicPtr<Seat<Net>>,
 
     // For every reply.
     /// Bytes flushed by the writer, ever; only the write half stores it.
     flushed: AtomicU64,
-    /// Bytes accepted by the kernel, ever; only the sender stores it.
-    sent: AtomicU64,
     drained: Slot,
     output: UnsafeCell<linkbuffer::ReadHalf>,
     clocks: Clocks,
@@ -152,9 +151,11 @@ pub(crate) struct Inner {
     split: AtomicBool,
     /// The socket's error, as an errno; 0: none.
     fault: AtomicI32,
-    /// `on_disconnect`, which runs beside the session.
-    on_disconnect: Mutex<Option<Disconnect>>,
 }
+
+// With a session, a handle and two buffers this is what an idle connection costs.
+#[cfg(not(netpoll_loom))]
+const _: () = assert!(size_of::<Inner>() <= 336);
 
 // SAFETY: the three cells are not Sync by themselves. Each is touched only by the owner that the
 // module's table names: `input` in `fill`, whose caller vouches for it; `output` in `push`, under
@@ -169,49 +170,53 @@ impl Inner {
     pub(crate) fn new(
         fd: OwnedFd,
         is_tcp: bool,
-        shared: Arc<Shared>,
-        options: Arc<Options>,
-        berth: Berth,
+        shared: impl FnOnce(Weak<Self>) -> Shared,
+        Berth { home, lease }: Berth,
     ) -> (Arc<Self>, linkbuffer::ReadHalf, linkbuffer::WriteHalf) {
         let (reader, input) = linkbuffer::LinkBuffer::new().into_split();
         let (output, writer) = linkbuffer::LinkBuffer::new().into_split();
-        let inner = Arc::new(Self {
-            fd,
-            is_tcp,
-            shared,
-            seat: AtomicPtr::new(Arc::as_ptr(&berth.home.seat).cast_mut()),
-            home: Mutex::new(Place::new(berth)),
-            token: AtomicU64::new(u64::MAX),
-            polled: AtomicBool::new(false),
-            served: AtomicBool::new(false),
-            attached: AtomicBool::new(false),
-            halves: AtomicU8::new(2),
-            split: AtomicBool::new(false),
-            turn: Turn::taken(),
-            session: UnsafeCell::new(None),
-            on_disconnect: Mutex::new(None),
-            input: UnsafeCell::new(Input { buf: input, room: LEAST_ROOM, received: 0 }),
-            open: AtomicBool::new(false),
-            flow: Flow::new(options.input_limit),
-            readable: Slot::new(),
-            sender: Turn::idle(),
-            output: UnsafeCell::new(output),
-            flushed: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            fin: AtomicBool::new(false),
-            full: Full::new(),
-            drained: Slot::new(),
-            may_queue: AtomicBool::new(false),
-            clocks: Clocks::new(options.idle_timeout.is_some()),
-            fault: AtomicI32::new(0),
-            options,
+        let inner = Arc::new_cyclic(|inner| {
+            let shared = Arc::new(shared(Weak::clone(inner)));
+            Self {
+                fd,
+                is_tcp,
+                seat: AtomicPtr::new(Arc::as_ptr(&home.seat).cast_mut()),
+                home: Mutex::new(Place { home, lease: Some(lease), on_disconnect: None }),
+                token: AtomicU64::new(u64::MAX),
+                polled: AtomicBool::new(false),
+                served: AtomicBool::new(false),
+                attached: AtomicBool::new(false),
+                halves: AtomicU8::new(2),
+                split: AtomicBool::new(false),
+                turn: Turn::taken(),
+                session: UnsafeCell::new(None),
+                input: UnsafeCell::new(Input { buf: input, room: LEAST_ROOM }),
+                open: AtomicBool::new(false),
+                flow: Flow::new(shared.options.input_limit),
+                readable: Slot::new(),
+                sender: Turn::idle(),
+                output: UnsafeCell::new(output),
+                flushed: AtomicU64::new(0),
+                fin: AtomicBool::new(false),
+                listed: AtomicBool::new(false),
+                full: Full::new(),
+                drained: Slot::new(),
+                may_queue: AtomicBool::new(false),
+                clocks: Clocks::new(shared.options.idle_timeout.is_some()),
+                fault: AtomicI32::new(0),
+                shared,
+            }
         });
-        inner.shared.set_inner(Arc::downgrade(&inner));
         (inner, reader, writer)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    #[inline]
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -228,7 +233,12 @@ impl Inner {
     pub(crate) fn move_to(&self, berth: Berth) {
         // ORDERING: an address to compare with; the turn or the command that follows publishes.
         self.seat.store(Arc::as_ptr(&berth.home.seat).cast_mut(), Relaxed);
-        *lock(&self.home) = Place::new(berth);
+        {
+            let mut place = lock(&self.home);
+            (place.home, place.lease) = (berth.home, Some(berth.lease));
+            // ORDERING: under the lock.
+            self.listed.store(false, Relaxed);
+        }
         self.shared.life.stop_draining();
         self.set_armed(NEVER);
         self.stir();
@@ -251,12 +261,13 @@ impl Inner {
     }
 
     pub(crate) fn enter_table_as(&self, entry: Entry) -> Result<()> {
-        let mut place = lock(&self.home);
+        let place = lock(&self.home);
         let slots = &place.home.seat.shared.slots;
         let token = slots.insert(entry).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         // ORDERING: only compared and handed to the kernel.
         self.token.store(token.raw(), Relaxed);
-        place.token = Some(token);
+        // ORDERING: under the lock.
+        self.listed.store(true, Relaxed);
         Ok(())
     }
 
@@ -264,8 +275,9 @@ impl Inner {
     pub(crate) fn leave_table(&self) {
         let mut place = lock(&self.home);
         // Once: whoever closes it may meet whoever moves it to another table.
-        if let Some(token) = place.token.take() {
-            place.home.seat.shared.slots.remove(token);
+        // ORDERING: under the lock.
+        if self.listed.swap(false, Relaxed) {
+            place.home.seat.shared.slots.remove(self.token());
             place.lease = None;
         }
     }
@@ -343,14 +355,14 @@ impl Inner {
         self.session.with_mut(|session| f(unsafe { &mut *session }))
     }
 
-    pub(crate) fn set_on_disconnect(&self, callback: Disconnect) {
-        let before = lock(&self.on_disconnect).replace(callback);
+    pub(crate) fn set_on_disconnect(&self, callback: Arc<dyn OnDisconnect>) {
+        let before = lock(&self.home).on_disconnect.replace(callback);
         // Outside the lock: it keeps a service alive, which is the user's.
         contained(|| drop(before));
     }
 
-    pub(crate) fn on_disconnect(&self) -> Option<Disconnect> {
-        lock(&self.on_disconnect).clone()
+    pub(crate) fn on_disconnect(&self) -> Option<Arc<dyn OnDisconnect>> {
+        lock(&self.home).on_disconnect.clone()
     }
 
     // ---- input -----------------------------------------------------------------------------
@@ -404,7 +416,7 @@ impl Inner {
                         unsafe { input.buf.book_ack(n) };
                         result = Fill::Something;
                         left -= n;
-                        input.received += n as u64;
+                        self.shared.counters.add_received(n);
                         if n == most {
                             input.room = (input.room * 4).min(MOST_ROOM);
                             continue;
@@ -423,9 +435,6 @@ impl Inner {
                         break;
                     }
                 }
-            }
-            if result != Fill::Nothing {
-                self.shared.counters.set_received(input.received);
             }
             result
         })
@@ -501,7 +510,7 @@ impl Inner {
             // SAFETY: nobody polls this connection, and the caller is its one reader.
             unsafe { self.fill(usize::MAX, true) };
             if let Some(result) = done() {
-                self.flow.restore();
+                self.restore_limit();
                 return Ok(result);
             }
             let by_hand = self.flow.is_paused_by_hand();
@@ -537,11 +546,18 @@ impl Inner {
     /// grows by as much again, so that a wait whose end is not known does not creep.
     pub(crate) fn raise(&self, want: usize) {
         let limit = self.flow.limit();
-        let most = self.options.max_message.max(self.options.input_limit);
+        let options = self.options();
+        let most = options.max_message.max(options.input_limit);
         let goal = if want > limit { limit.saturating_mul(2).min(most).max(want) } else { want };
         if self.flow.raise(goal) {
             self.rearm();
         }
+    }
+
+    /// The wait for more is over.
+    #[inline]
+    pub(crate) fn restore_limit(&self) {
+        self.flow.restore(self.options().input_limit);
     }
 
     /// The reader of a connection that nobody polls has consumed all there was: no block is kept.
@@ -556,7 +572,7 @@ impl Inner {
     pub(crate) fn read_now(&self) {
         if !self.is_polled() {
             // SAFETY: nobody polls this connection, and the caller is its one reader.
-            unsafe { self.fill(self.options.read_budget, true) };
+            unsafe { self.fill(self.options().read_budget, true) };
         }
     }
 

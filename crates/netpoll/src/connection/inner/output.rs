@@ -35,15 +35,13 @@ impl Inner {
 
     /// Bytes that are flushed and not yet accepted by the kernel.
     pub(crate) fn unsent(&self) -> u64 {
-        // ORDERING: pairs with the store in `send`. The other side is the caller's own, or a guess
-        // that only costs a push.
-        self.flushed.load(Relaxed).saturating_sub(self.sent.load(Acquire))
+        // ORDERING: the caller's own, or a guess that only costs a push.
+        self.flushed.load(Relaxed).saturating_sub(self.shared.counters.sent())
     }
 
     /// Whether the peer was sent anything.
     pub(crate) fn has_sent(&self) -> bool {
-        // ORDERING: pairs with the store in `send`.
-        self.sent.load(Acquire) > 0
+        self.shared.counters.sent() > 0
     }
 
     /// Whether all that was flushed is sent, and the end of our half behind it; or never will be.
@@ -104,10 +102,7 @@ impl Inner {
             match result {
                 Ok(n) => {
                     self.advance_output(output, n);
-                    let sent = self.sent.load(Relaxed) + n as u64;
-                    // ORDERING: release: who sees the count sees the bytes gone.
-                    self.sent.store(sent, Release);
-                    self.shared.counters.set_sent(sent);
+                    let sent = self.shared.counters.add_sent(n);
                     if !self.turn.is_taken() {
                         // Else the end of its turn does it.
                         self.stir();
@@ -188,7 +183,7 @@ impl Inner {
         }
         // ORDERING: the writer's own.
         let target = self.flushed.load(Relaxed);
-        let deadline = sys::now().checked_add(self.options.linger);
+        let deadline = sys::now().checked_add(self.options().linger);
         // Behind the end of our half, whoever sent it, nothing is sent any more.
         let over = || if self.is_sent() { Err(Error::Closed) } else { Ok(()) };
         let _ = self.wait_sent_until(target, || deadline, over);
@@ -201,9 +196,12 @@ impl Inner {
         check: impl Fn() -> Result<()>,
     ) -> Result<()> {
         let want = usize::try_from(target).unwrap_or(usize::MAX);
-        // ORDERING: pairs with the store in `send`.
         let done = || {
-            if self.sent.load(Acquire) >= target { Some(Ok(())) } else { check().err().map(Err) }
+            if self.shared.counters.sent() >= target {
+                Some(Ok(()))
+            } else {
+                check().err().map(Err)
+            }
         };
         let mut outcome = None;
         if self.is_polled() {
