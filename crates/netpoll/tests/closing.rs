@@ -28,7 +28,8 @@ fn is_documented(error: &Error) -> bool {
 
 #[test]
 fn from_four_threads_while_it_serves() {
-    let rounds = common::stress(25_000);
+    // `closing_everywhere.rs` has the many rounds.
+    let rounds = common::stress(5_000);
     for (name, runner) in common::runners() {
         let inline = matches!(runner, Runner::Inline);
         let (opened, closed, after) = (
