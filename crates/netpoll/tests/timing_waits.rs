@@ -215,7 +215,9 @@ fn lateness(timeout: Duration, mut wait: impl FnMut()) -> (Duration, Duration) {
 #[track_caller]
 fn check_lateness(what: &str, (ours, parks): (Duration, Duration)) {
     println!("{what}: {ours:?} late, parking {parks:?}");
-    assert!(ours < parks + Duration::from_millis(2), "{what}: {ours:?} against {parks:?}");
+    // Where parking itself is late by milliseconds, the two medians differ by as much for no reason.
+    let most = 2 * parks + Duration::from_millis(2);
+    assert!(ours < most, "{what}: {ours:?} against {parks:?}");
 }
 
 #[test]
