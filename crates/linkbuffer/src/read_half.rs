@@ -177,7 +177,8 @@ impl ReadHalf {
         unsafe { extras.join.get(self.head.position(), n, fill) }
     }
 
-    #[inline]
+    // Outlined it costs more than it does.
+    #[inline(always)]
     pub(crate) fn release_alone(&mut self, alone: bool) {
         if let Some(extras) = self.extras.get_mut() {
             extras.join.clear();
