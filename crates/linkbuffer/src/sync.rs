@@ -32,6 +32,20 @@ mod cell {
     }
 }
 
+/// The value of an atomic that only the caller's side stores to.
+///
+/// The model checker considers the latest access of an atomic only: a load of one's own value before each
+/// store would hide from it that the other side has looked in between. So it is not told of this one.
+#[inline(always)]
+pub(crate) fn own(atomic: &atomic::AtomicUsize) -> usize {
+    #[cfg(netpoll_loom)]
+    // SAFETY: nobody else stores to it.
+    return unsafe { atomic.unsync_load() };
+    // ORDERING: Relaxed, one's own value.
+    #[cfg(not(netpoll_loom))]
+    atomic.load(atomic::Ordering::Relaxed)
+}
+
 /// A mistake that the model checker must notice, planted by `--cfg netpoll_mutant="NAME"`; without that cfg
 /// only the right expression is compiled in. See `tests/mutants.txt`.
 macro_rules! planted {

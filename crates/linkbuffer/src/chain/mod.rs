@@ -42,7 +42,7 @@ use std::ptr::{self, NonNull};
 
 use crate::node::{Node, NodeExt, NodePtr, Piece};
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
-use crate::sync::{UnsafeCell, planted};
+use crate::sync::{UnsafeCell, own, planted};
 use crate::{Result, mem};
 
 pub(crate) use self::walk::Walk;
@@ -237,8 +237,7 @@ impl Tail {
     /// The writer's own counter (C1).
     #[inline]
     pub(super) fn flushed(&self) -> usize {
-        // ORDERING: Relaxed, only this side moves it.
-        self.link.shared().flushed.load(Ordering::Relaxed)
+        own(&self.link.shared().flushed)
     }
 
     #[inline]
@@ -486,8 +485,7 @@ impl Head {
     /// The reader's own counter (C1).
     #[inline]
     pub(super) fn released(&self) -> usize {
-        // ORDERING: Relaxed, only this side moves it.
-        self.link.shared().released.load(Ordering::Relaxed)
+        own(&self.link.shared().released)
     }
 
     /// Bytes consumed and not released.
