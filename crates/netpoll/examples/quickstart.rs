@@ -43,7 +43,7 @@ const STEADY_BYTES: usize = 1024;
 const WARM_UP: Duration = Duration::from_millis(700);
 const STEADY_TIME: Duration = Duration::from_secs(2);
 /// How long the last replies of a phase may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// From here on requests allocate. Below it time does: on a busy machine a thread that is taken off
 /// its core in a handler looks as if it blocked, and having another take over allocates.
 const MOST_ALLOCATIONS: f64 = 1.0;
