@@ -227,6 +227,49 @@ fn a_frame_over_the_limit_is_refused_from_its_header() {
     assert!(asked.load(SeqCst) < 3000, "asked {} times", asked.load(SeqCst));
 }
 
+/// Handlers that come to rest with more than half of the limit unread, and need what the pause at the
+/// limit has left in the socket.
+#[test]
+fn the_rest_of_a_long_message_comes_after_a_pause() {
+    const LIMIT: usize = 4096;
+    let (first, second) = (1996, 2996);
+    for (_, runner) in common::runners() {
+        for framed in [true, false] {
+            let log = Log::default();
+            let heard = log.clone();
+            let waits = !matches!(runner, Runner::Inline);
+            let service = service_fn(move |conn| {
+                // The handler's own framing, where the loop has none.
+                if conn.len() < 4 {
+                    return Ok(());
+                }
+                let len = conn.peek(4)?.try_into().map(u32::from_be_bytes).unwrap() as usize;
+                if conn.len() < 4 + len {
+                    return Ok(());
+                }
+                let handle = conn.handle();
+                // Inline, nobody else reads meanwhile: then the pause came before, or not at all.
+                if len == first && waits {
+                    eventually("a pause", || handle.stats().read_paused);
+                }
+                conn.skip(4 + len)?;
+                heard.add(len.to_string());
+                Ok(())
+            });
+            let builder = EventLoop::builder().pollers(1).runner(runner.clone()).input_limit(LIMIT);
+            let (_loop, addr) = match framed {
+                true => serve(builder, service.framing(LengthPrefixed::u32_be().max(LIMIT))),
+                false => serve(builder, service),
+            };
+            let mut client = connect(addr);
+            let both = [frame(&pattern(first, 1)), frame(&pattern(second, 2))].concat();
+            assert!(both.len() > LIMIT && LIMIT - 4 - first > LIMIT / 2);
+            client.write_all(&both).unwrap();
+            log.through(&second.to_string());
+        }
+    }
+}
+
 #[test]
 fn a_wait_above_the_limit() {
     for (_, runner) in common::runners() {

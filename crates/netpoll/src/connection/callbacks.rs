@@ -30,6 +30,8 @@ pub(crate) trait Session: Send {
     fn step(&mut self, inner: &Arc<Inner>) -> Outcome;
     /// Gives back every block that is consumed.
     fn release(&mut self);
+    /// The turn is given back: as [`release`](Self::release), and what is left waits for more.
+    fn rest(&mut self);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,6 +281,12 @@ impl<S: Service> Session for Served<S> {
     fn release(&mut self) {
         if let Some(conn) = &mut self.conn {
             conn.read_half().release();
+        }
+    }
+
+    fn rest(&mut self) {
+        if let Some(conn) = &mut self.conn {
+            conn.read_half().rest();
         }
     }
 }

@@ -110,6 +110,16 @@ impl ReadHalf {
         consumed
     }
 
+    /// Nothing is handled before more comes: what is consumed goes, and what is left is no reason to
+    /// stop reading below the limit.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        self.release();
+        if self.inner.flow.rests(self.buf.len()) {
+            self.inner.rearm();
+        }
+    }
+
     fn unbind(&mut self) {
         self.message = UNBOUNDED;
         self.consumed.set(0);

@@ -107,7 +107,7 @@ impl Net {
         if !inner.turn.try_take() {
             return inner.turn.claim();
         }
-        inner.with_session(|session| session.iter_mut().for_each(|session| session.release()));
+        inner.with_session(|session| session.iter_mut().for_each(|session| session.rest()));
         !inner.turn.finish()
     }
 }
@@ -308,7 +308,7 @@ impl Host for Net {
         current::nothing_queued(work);
         // Blocks go back behind each request, so that the next one, of whatever connection, finds
         // them in the CPU's cache.
-        work.with_session(|session| session.iter_mut().for_each(|s| s.release()));
+        work.with_session(|session| session.iter_mut().for_each(|s| s.rest()));
         work.stir();
         let rest = |core: &mut Core| {
             // SAFETY: with the core, this thread holds the role of this connection's poller.

@@ -9,6 +9,8 @@
 //! - **F2** The pause is cleared by one side only: by swap.
 //! - **F3** A wait for more than the limit raises the limit, and resumes by the same rule; else the
 //!   bytes it waits for could never come.
+//! - **F4** A reader may stop between the low mark and the limit because it needs more: the rest of a long
+//!   message. So whoever comes to rest there resumes, though the release that led there did not.
 
 use crate::sync::atomic::{
     AtomicBool, AtomicUsize,
@@ -80,6 +82,18 @@ impl Flow {
         // for. From the mark itself, too: while the last release went on, the driver may have
         // filled the buffer from there to the limit.
         before >= low && after <= low && self.resume()
+    }
+
+    /// Reader: at rest, holding nothing but `unread` bytes, until more comes. True: the caller must
+    /// re-arm the socket (F4).
+    #[inline]
+    #[must_use]
+    pub fn rests(&self, unread: usize) -> bool {
+        // ORDERING: the reader's own; the driver does not change the limit.
+        let limit = self.limit.load(Relaxed);
+        // From the mark downwards, the release that went there has resumed. At the limit there is no room.
+        let between = limit / 2 < unread && unread < limit;
+        between && !cfg!(netpoll_mutant = "rest_keeps_pause") && self.resume()
     }
 
     /// Clears a pause. True: the caller must re-arm the socket.
