@@ -1,4 +1,7 @@
 //! What most never need: one word until its first use, and made by whoever needs it first.
+//!
+//! Half the size of a `OnceLock` of a box, of which every connection has several. Those of other crates
+//! do not run under the model checker.
 
 #![allow(unsafe_code)] // One pointer, to a box or to nothing.
 #![allow(unreachable_pub)] // In the models' `Slot`.
