@@ -90,7 +90,7 @@ fn run(flags: &Flags) -> Result<()> {
         scenarios: Vec::new(),
     };
     println!("{}", report.heading());
-    measure(&mut report, &settings, &scenarios, &placements, &flags.out)?;
+    let left_out = measure(&mut report, &settings, &scenarios, &placements, &flags.out)?;
     println!();
     for scenario in &report.scenarios {
         for judged in scenario.judged() {
@@ -98,7 +98,10 @@ fn run(flags: &Flags) -> Result<()> {
         }
     }
     println!("the report is in {}", flags.out.join("report.html").display());
-    judge(flags, &report)
+    judge(flags, &report)?;
+    // The report stands; a missing figure is still no success for who gates on this.
+    ensure!(left_out == 0 || !(flags.self_check || flags.fail_if_worse), "{left_out} left out");
+    Ok(())
 }
 
 /// The command line as it was typed.
@@ -109,13 +112,14 @@ fn typed() -> String {
     })
 }
 
+/// Says how many scenarios failed.
 fn measure(
     report: &mut Report,
     settings: &Settings,
     scenarios: &[Scenario],
     placements: &[Placement],
     out: &Path,
-) -> Result<()> {
+) -> Result<usize> {
     let here = |placement: &Placement, scenario: &Scenario| match scenario.places {
         Places::Both => true,
         Places::One => placement.name == "one",
@@ -135,18 +139,30 @@ fn measure(
         .collect();
     bar.set_length(runs.iter().sum());
     bar.enable_steady_tick(Duration::from_secs(1));
-    let mut done = 0;
+    let (mut done, mut left_out) = (0, 0);
     for ((placement, scenario), runs) in plan.into_iter().zip(runs) {
-        let one = runner(placement).run(scenario, &report.servers).context(scenario.id)?;
+        let one = runner(placement).run(scenario, &report.servers);
         done += runs;
         bar.set_position(done);
-        bar.suspend(|| report::print(&one));
-        report.scenarios.push(one);
+        match one {
+            Ok(one) => {
+                bar.suspend(|| report::print(&one));
+                report.scenarios.push(one);
+            }
+            // The others say something all the same.
+            Err(error) => {
+                let remark = format!("{} is left out: {error:#}", scenario.id);
+                bar.suspend(|| eprintln!("NOTE: {remark}"));
+                report.remarks.push(remark);
+                left_out += 1;
+            }
+        }
         // Whatever happens next, this is there.
         report.write(out)?;
     }
     bar.finish_and_clear();
-    Ok(())
+    ensure!(!report.scenarios.is_empty(), "no scenario could be measured");
+    Ok(left_out)
 }
 
 /// What the exit status says about the figures.
