@@ -189,84 +189,100 @@ fn wait_above_the_limit() {
     check(case, twice, &[(0, 1)]);
 }
 
-/// Pausing at the limit against resuming below it.
+/// Pausing and going on in the whole scheduler.
 #[test]
-fn pause_against_resume() {
+fn pause_in_the_loop() {
     let case = Case { jobs: &[Job::Leave], limit: 1, ..BASE };
     check(case, twice, &[(0, 2)]);
+}
+
+/// A driver that fills, and meets the limit, while a reader takes one byte and comes to rest.
+struct Watermark {
+    flow: Flow,
+    turn: Turn,
+    received: AtomicUsize,
+    released: AtomicUsize,
+    /// Still in the socket; the driver's.
+    left: AtomicUsize,
+    armed: AtomicUsize,
+}
+
+impl Watermark {
+    fn occupied(&self) -> usize {
+        self.received.load(Acquire) - self.released.load(Acquire)
+    }
+
+    fn rearm(&self, wanted: bool) {
+        if wanted {
+            self.armed.fetch_add(1, AcqRel);
+        }
+    }
+
+    /// The owner of the turn: one byte is handled, and the rest is too little.
+    fn run(&self) {
+        loop {
+            self.turn.begin();
+            if self.released.load(Acquire) == 0 {
+                self.released.store(1, Release);
+                let after = self.occupied();
+                self.rearm(self.flow.released(after + 1, after));
+            }
+            self.rearm(self.flow.rests(self.occupied()));
+            if self.turn.finish() {
+                return;
+            }
+        }
+    }
+
+    /// The driver: an event says that there is something to read.
+    fn fill(&self) {
+        loop {
+            let room = self.flow.room(|| self.occupied());
+            let n = room.min(self.left.load(Relaxed));
+            if n == 0 {
+                break;
+            }
+            self.left.store(self.left.load(Relaxed) - n, Relaxed);
+            self.received.store(self.received.load(Relaxed) + n, Release);
+        }
+        if self.turn.claim() {
+            self.run();
+        }
+    }
+
+    /// `received` bytes are there, and the last `left` are in the socket.
+    fn check(limit: usize, received: usize, left: usize) {
+        loom::model(move || {
+            let shared = Arc::new(Self {
+                flow: Flow::new(limit),
+                turn: Turn::taken(),
+                received: AtomicUsize::new(received),
+                released: AtomicUsize::new(0),
+                left: AtomicUsize::new(left),
+                armed: AtomicUsize::new(0),
+            });
+            let driver = Arc::clone(&shared);
+            let driver = thread::spawn(move || driver.fill());
+            shared.run();
+            driver.join().unwrap();
+            if shared.armed.load(Acquire) > 0 {
+                shared.fill();
+            }
+            assert_eq!(shared.left.load(Relaxed), 0, "the rest never came");
+        });
+    }
+}
+
+/// Pausing at the limit against a reader that makes room, and goes on below it.
+#[test]
+fn pause_against_resume() {
+    Watermark::check(1, 1, 1);
 }
 
 /// Pausing at the limit against a reader that comes to rest below it, and above the low mark.
 #[test]
 fn pause_against_rest() {
-    const LIMIT: usize = 4;
-    struct Shared {
-        flow: Flow,
-        turn: Turn,
-        received: AtomicUsize,
-        released: AtomicUsize,
-        /// Still in the socket; the driver's.
-        left: AtomicUsize,
-        armed: AtomicUsize,
-    }
-    impl Shared {
-        fn occupied(&self) -> usize {
-            self.received.load(Acquire) - self.released.load(Acquire)
-        }
-        fn rearm(&self, wanted: bool) {
-            if wanted {
-                self.armed.fetch_add(1, AcqRel);
-            }
-        }
-        /// The owner of the turn: one byte is handled, and the rest is too little.
-        fn run(&self) {
-            loop {
-                self.turn.begin();
-                if self.released.load(Acquire) == 0 {
-                    self.released.store(1, Release);
-                    let after = self.occupied();
-                    self.rearm(self.flow.released(after + 1, after));
-                }
-                self.rearm(self.flow.rests(self.occupied()));
-                if self.turn.finish() {
-                    return;
-                }
-            }
-        }
-        /// The driver: an event says that there is something to read.
-        fn fill(&self) {
-            loop {
-                let room = self.flow.room(|| self.occupied());
-                let n = room.min(self.left.load(Relaxed));
-                if n == 0 {
-                    break;
-                }
-                self.left.store(self.left.load(Relaxed) - n, Relaxed);
-                self.received.store(self.received.load(Relaxed) + n, Release);
-            }
-            if self.turn.claim() {
-                self.run();
-            }
-        }
-    }
-    loom::model(|| {
-        let shared = Arc::new(Shared {
-            flow: Flow::new(LIMIT),
-            turn: Turn::taken(),
-            received: AtomicUsize::new(3),
-            released: AtomicUsize::new(0),
-            left: AtomicUsize::new(2),
-            armed: AtomicUsize::new(0),
-        });
-        let driver = Arc::clone(&shared);
-        let driver = thread::spawn(move || driver.fill());
-        shared.run();
-        driver.join().unwrap();
-        if shared.armed.load(Acquire) > 0 {
-            shared.fill();
-        }
-        assert_eq!(shared.left.load(Relaxed), 0, "the rest of the message never came");
-    });
+    Watermark::check(4, 3, 2);
 }
 
 /// The same while the reader waits for what is behind the limit.

@@ -99,6 +99,7 @@ impl Flow {
     /// Clears a pause. True: the caller must re-arm the socket.
     #[must_use]
     pub fn resume(&self) -> bool {
+        #[cfg(not(netpoll_mutant = "resume_without_fence"))]
         fence(SeqCst);
         // ORDERING: the fence orders this load behind the room that the caller made (F1); the swap
         // decides who re-arms (F2).
