@@ -454,7 +454,8 @@ impl Builder {
         self
     }
 
-    /// How many bytes are read from one socket before others have their turn.
+    /// How many bytes are read from one socket before others have their turn. The last read is not
+    /// cut short for it, so that a turn may bring a little more, and never as much as twice that.
     pub fn read_budget(mut self, bytes: usize) -> Self {
         self.options.read_budget = bytes;
         self

@@ -367,7 +367,8 @@ impl Inner {
 
     // ---- input -----------------------------------------------------------------------------
 
-    /// Reads the socket into the input, up to the limit and `budget` bytes.
+    /// Reads the socket into the input, up to the limit, until `budget` bytes came: fewer than twice as
+    /// many.
     ///
     /// `surely_drained`: nothing speaks against taking a short read for the last one.
     ///
@@ -404,7 +405,9 @@ impl Inner {
                         break;
                     }
                 };
-                let most = room.len().min(limit).min(left);
+                // Not cut to what is left of the budget: the end of a message that is as long as the
+                // budget, with its length in front, would cost a turn of its own.
+                let most = room.len().min(limit).min(budget);
                 match sys::recv(self.fd(), &mut room[..most]) {
                     Ok(0) => {
                         self.end_of_input(input, None);
@@ -415,7 +418,7 @@ impl Inner {
                         // SAFETY: the kernel has written the first `n` bytes of what was booked.
                         unsafe { input.buf.book_ack(n) };
                         result = Fill::Something;
-                        left -= n;
+                        left = left.saturating_sub(n);
                         self.shared.counters.add_received(n);
                         if n == most {
                             input.room = (input.room * 4).min(MOST_ROOM);
