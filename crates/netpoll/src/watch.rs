@@ -5,6 +5,7 @@
 //! that another thread would only compete with it, and it is taken when it has had its time.
 
 mod pace;
+mod vigil;
 
 use std::{
     num::NonZeroUsize,
@@ -15,7 +16,7 @@ use std::{
 
 use poller::sys::{self, ThreadClock};
 
-use self::pace::Pace;
+use self::{pace::Pace, vigil::Vigil};
 
 use crate::{
     config::Notice,
@@ -29,9 +30,9 @@ use crate::{
 /// Steps by which calm pauses vary. Without it, handlers that block for 5 ms can fall into step with the
 /// looks, so that each is seen just before its end and never for long enough.
 const DITHER: Duration = Duration::from_micros(170);
-/// Until the second look at a handler; and between all looks while rescues are frequent.
+/// Until the second look at a handler.
 const SOON: Duration = Duration::from_micros(200);
-/// Until the second look, while rescues are frequent: most that are seen then will be taken.
+/// Until the next look at a handler that is on a CPU, while rescues are frequent.
 const QUICK: Duration = Duration::from_micros(60);
 /// How late the system may end a pause. Its default, 50 µs, is as long as `QUICK`.
 const SLACK: Duration = Duration::from_micros(5);
@@ -82,6 +83,7 @@ pub(crate) struct Rules {
     /// How long until something is due, or could go on.
     hurry: Option<Duration>,
     pace: Pace,
+    vigil: Vigil,
     /// Of each lane.
     full: [Option<Full>; 2],
     cores: usize,
@@ -103,6 +105,7 @@ impl Rules {
             slept: false,
             hurry: None,
             pace: Pace::new(),
+            vigil: Vigil::default(),
             full: [None, None],
             suspects: Vec::new(),
             burners: Vec::new(),
@@ -197,15 +200,22 @@ impl Watch<Net> for Rules {
         self.hurry = waiting.then_some(Duration::ZERO).or_else(|| first_due(sched));
     }
 
-    fn pause(&mut self, _: bool) {
+    fn pause(&mut self, sched: &Scheduler<Net>, soon: bool) {
         let now = sys::now();
         self.rescues.retain(|&at| now.saturating_duration_since(at) < WINDOW);
         self.suspects.retain_mut(|suspect| std::mem::take(&mut suspect.stays));
         self.pauses = self.pauses.wrapping_add(1);
         let soonest = self.suspects.iter().map(|s| s.patience).min();
+        let frequent = self.is_frequent();
+        if soon {
+            self.vigil.found();
+        }
         let pause = match soonest {
-            soonest if self.is_frequent() => soonest.map_or(SOON, |soonest| soonest.min(SOON)),
+            // Just seen. One that was only interrupted, perhaps by this thread, goes on now.
+            Some(Duration::ZERO) => return thread::yield_now(),
+            Some(soonest) if frequent => soonest.min(SOON),
             Some(soonest) => soonest,
+            None if frequent => return self.vigil.wait(sched, QUICK),
             None => self.pace.next(now, self.hurry) - DITHER * (self.pauses % 8),
         };
         // `Bed::rouse` may end it early.
@@ -219,7 +229,7 @@ impl Watch<Net> for Rules {
             let suspect = &mut self.suspects[at];
             if suspect.look == look {
                 let due = BURN.saturating_sub(now.saturating_duration_since(suspect.since));
-                suspect.patience = (2 * suspect.patience).min(due).max(SOON);
+                suspect.patience = (2 * suspect.patience).max(QUICK).min(due.max(SOON));
                 suspect.stays = true;
                 return;
             }
@@ -231,7 +241,7 @@ impl Watch<Net> for Rules {
             }
         }
         let Some(clock) = *lock(&seat.shared.clock) else { return };
-        let patience = if self.is_frequent() { QUICK } else { SOON };
+        let patience = if self.is_frequent() { Duration::ZERO } else { SOON };
         let (since, cpu_then) = (now, clock.cpu_time());
         let suspect =
             Suspect { seat: id, look, clock, since, cpu_then, patience, stays: true, burns: false };
@@ -247,6 +257,10 @@ impl Watch<Net> for Rules {
         let elapsed = now.saturating_duration_since(suspect.since);
         let burnt = suspect.clock.cpu_time().saturating_sub(suspect.cpu_then);
         suspect.burns = burnt >= elapsed / 2;
+        if suspect.burns && elapsed < QUICK {
+            // On a CPU, and not for long yet.
+            return false;
+        }
         !suspect.burns || elapsed >= BURN || self.still_burning(now) + 1 < self.cores
     }
 

@@ -35,7 +35,7 @@ pub trait Watch<H: Host>: Sized {
     /// The watchdog has slept since the last look.
     fn slept(&mut self) {}
     /// Sleeps until the next look is due: `soon` when a handler is suspected.
-    fn pause(&mut self, soon: bool);
+    fn pause(&mut self, sched: &Scheduler<H>, soon: bool);
     /// A handler was seen: a second look follows the next pause.
     fn suspect(&mut self, seat: &Arc<Seat<H>>, seen: Look) {
         let _ = (seat, seen);
@@ -142,7 +142,7 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
         for (seat, look) in &seen {
             watch.suspect(seat, *look);
         }
-        watch.pause(!seen.is_empty());
+        watch.pause(sched, !seen.is_empty());
         for (seat, look) in &seen {
             if seat.role.look() == *look && watch.may_take(seat, *look) && seat.role.seize(*look) {
                 sched.counters.rescues.count();

@@ -107,7 +107,7 @@ struct Never;
 impl watchdog::Watch<World> for Never {
     const QUIET_LOOKS: usize = 0;
 
-    fn pause(&mut self, _: bool) {}
+    fn pause(&mut self, _: &Scheduler<World>, _: bool) {}
 
     fn may_take(&mut self, _: &Arc<Seat<World>>, _: Look) -> bool {
         false

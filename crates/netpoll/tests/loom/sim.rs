@@ -508,7 +508,7 @@ pub struct Ticker(Arc<Scheduler<Sim>>, usize);
 impl watchdog::Watch<Sim> for Ticker {
     const QUIET_LOOKS: usize = 0;
 
-    fn pause(&mut self, soon: bool) {
+    fn pause(&mut self, _: &Scheduler<Sim>, soon: bool) {
         if soon {
             return thread::yield_now();
         }

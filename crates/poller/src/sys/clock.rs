@@ -69,6 +69,27 @@ pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos) }).map(drop)
 }
 
+/// Whether the calling thread, when it wakes, lets the thread that runs there go on until that waits
+/// or has had its time (Linux: `SCHED_BATCH`). Threads start as those are that start them.
+///
+/// A thread of any but the two ordinary policies stays as it is.
+///
+/// # Errors
+///
+/// None that the kernel documents; a sandbox may forbid it.
+pub fn set_unobtrusive(on: bool) -> io::Result<()> {
+    // SAFETY: both calls are about the calling thread; `param` outlives the second one.
+    let before = check(unsafe { libc::sched_getscheduler(0) })?;
+    let flags = before & libc::SCHED_RESET_ON_FORK;
+    if ![libc::SCHED_OTHER, libc::SCHED_BATCH].contains(&(before ^ flags)) {
+        return Ok(());
+    }
+    let policy = if on { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: as above.
+    check(unsafe { libc::sched_setscheduler(0, policy | flags, &raw const param) }).map(drop)
+}
+
 /// A timeout as the kernel takes it. What is beyond its range is as good as forever.
 pub(super) fn timespec(timeout: Duration) -> libc::timespec {
     libc::timespec {
@@ -151,6 +172,18 @@ mod tests {
         assert_eq!(slack(), 7_000);
         set_timer_slack(Duration::ZERO).unwrap();
         assert_eq!(slack(), 1);
+    }
+
+    #[test]
+    fn unobtrusive_is_this_threads() {
+        // SAFETY: about the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        assert_eq!(policy(), libc::SCHED_OTHER);
+        set_unobtrusive(true).unwrap();
+        assert_eq!(policy(), libc::SCHED_BATCH);
+        assert_eq!(std::thread::spawn(policy).join().unwrap(), libc::SCHED_BATCH);
+        set_unobtrusive(false).unwrap();
+        assert_eq!(policy(), libc::SCHED_OTHER);
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod sockopt;
 mod timerfd;
 
 pub use addr::{Addr, ParseAddrError};
-pub use clock::{ThreadClock, now, set_timer_slack};
+pub use clock::{ThreadClock, now, set_timer_slack, set_unobtrusive};
 #[cfg(not(netpoll_loom))]
 pub(crate) use epoll::{Epoll, RawEvent};
 pub use errno::{AcceptFailure, accept_failure};
