@@ -80,6 +80,12 @@ impl<'a> Buffered<'a> {
         }
     }
 
+    /// Whether `n` bytes are buffered: most often they lie together.
+    #[inline]
+    fn has(&self, n: usize) -> bool {
+        n <= self.front.len() || n <= self.len()
+    }
+
     /// The length through the first `delimiter`, if it is there. Each byte is scanned once,
     /// however often this is asked.
     pub fn find(&self, delimiter: &[u8]) -> Option<usize> {
@@ -160,23 +166,31 @@ impl LengthPrefixed {
         self.max = body;
         self
     }
+
+    /// What the length field says. A match on its width, since each is then one load.
+    #[inline]
+    fn number(self, field: &[u8]) -> u64 {
+        let number = match *field {
+            [a] => u64::from(a),
+            [a, b] => u64::from(u16::from_le_bytes([a, b])),
+            [a, b, c] => u64::from(u32::from_le_bytes([a, b, c, 0])),
+            [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+            [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => unreachable!("no other width is made"),
+        };
+        if self.big_endian { number.swap_bytes() >> (64 - 8 * self.width) } else { number }
+    }
 }
 
 impl Framing for LengthPrefixed {
     fn frame(&self, buffered: &Buffered<'_>) -> Result<Frame> {
-        let field = buffered.peek(self.width)?;
-        let digit = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
-        let body = if self.big_endian {
-            field.iter().fold(0, digit)
-        } else {
-            field.iter().rev().fold(0, digit)
-        };
+        let body = self.number(buffered.peek(self.width)?);
         let len = usize::try_from(body).unwrap_or(usize::MAX);
         if len > self.max {
             return Err(Error::FrameTooLarge { len, max: self.max });
         }
         let whole = len.saturating_add(self.width);
-        Ok(if whole <= buffered.len() { Frame::Ready(whole) } else { Frame::Wait(whole) })
+        Ok(if buffered.has(whole) { Frame::Ready(whole) } else { Frame::Wait(whole) })
     }
 }
 
@@ -261,6 +275,24 @@ mod tests {
             assert_eq!(ask(&framing, &bytes).unwrap(), Frame::Ready(width + 3), "{framing:?}");
             let short = ask(&framing, &bytes[..width - 1]);
             assert!(matches!(short, Err(Error::Ended { requested, .. }) if requested == width));
+        }
+    }
+
+    #[test]
+    fn every_digit_has_its_place() {
+        let digits = [1, 2, 3, 4, 5, 6, 7, 8];
+        let cases = [
+            (LengthPrefixed::u16_be(), LengthPrefixed::u16_le(), 2),
+            (LengthPrefixed::u24_be(), LengthPrefixed::u24_le(), 3),
+            (LengthPrefixed::u32_be(), LengthPrefixed::u32_le(), 4),
+            (LengthPrefixed::u64_be(), LengthPrefixed::u64_le(), 8),
+        ];
+        for (be, le, width) in cases {
+            let field = &digits[..width];
+            let number = field.iter().fold(0, |number, digit| number << 8 | u64::from(*digit));
+            assert_eq!(be.number(field), number);
+            let reversed: Vec<u8> = field.iter().rev().copied().collect();
+            assert_eq!(le.number(&reversed), number);
         }
     }
 
