@@ -116,8 +116,8 @@ fn open() -> impl Iterator<Item = Scenario> {
 
 /// Handlers that sleep or burn.
 fn working() -> Vec<Scenario> {
-    let now_and_then = |id, title, burns, every| {
-        let quiet = Setup { pace: Pace::HalfPeak, ..Setup::closed(100, 1024, 1) };
+    let now_and_then = |id, title, connections, burns, every| {
+        let quiet = Setup { pace: Pace::HalfPeak, ..Setup::closed(connections, 1024, 1) };
         let work = Work { burns, micros: 5 * MILLI, every };
         let setup = Setup { work: Some(work), ..quiet.clone() };
         let best_of = if burns { 3 } else { 1 };
@@ -152,8 +152,17 @@ fn working() -> Vec<Scenario> {
     let sleep = Work { burns: false, micros: 5 * MILLI, every: 1 };
     let sleeping = Setup { work: Some(sleep), ..Setup::closed(100, 1024, 1) };
     vec![
-        now_and_then("block", "half the peak rate, 1 in 100 sleeps 5 ms", false, 100),
-        now_and_then("burn", "half the peak rate, 1 in 1,000 burns 5 ms of CPU", true, 1000),
+        now_and_then("block", "half the peak rate, 1 in 100 sleeps 5 ms", 100, false, 100),
+        // Behind a request that sleeps, those of its own connection wait: that is their order, and no
+        // server's doing. The more connections, the fewer these are.
+        now_and_then(
+            "block-1000",
+            "half the peak rate over 1,000 connections, 1 in 100 sleeps 5 ms",
+            1000,
+            false,
+            100,
+        ),
+        now_and_then("burn", "half the peak rate, 1 in 1,000 burns 5 ms of CPU", 100, true, 1000),
         burning("burn-1ms", "16 connections whose requests burn 1 ms, beside a light one", 1),
         burning("burn-20ms", "16 connections whose requests burn 20 ms, beside a light one", 20),
         Scenario {
