@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -435,6 +435,82 @@ fn three_large_writes_in_one_callback() {
                 assert!(read_frame(&mut client).unwrap() == message[4..], "{name}: {i}");
             }
         }
+    }
+}
+
+/// A proxy's handler flushes to a peer that does not read, so it waits, and the one that sends is held
+/// back: between the two there is never more than the limit of the input.
+#[test]
+fn a_slow_reader_holds_back_who_sends_through_a_proxy() {
+    for (name, runner) in common::runners() {
+        if matches!(runner, Runner::Inline) {
+            continue; // Its handlers do not wait.
+        }
+        let limit = 64 << 10;
+        // Small buffers of the kernel's, so that they are soon full.
+        let buffers = netpoll::SocketOptions::new().send_buffer(limit).recv_buffer(limit);
+        let builder = EventLoop::builder()
+            .pollers(1)
+            .runner(runner)
+            .input_limit(limit)
+            .write_timeout(None)
+            .socket_options(buffers);
+        let event_loop = builder.build().unwrap();
+        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = event_loop.dialer().dial(backend.local_addr().unwrap()).unwrap();
+        let (mut reader, _) = backend.accept().unwrap();
+        reader.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (below, halves) = (to.handle(), Mutex::new(Some(to.into_split())));
+        let (send, handles) = mpsc::channel();
+        let send = Mutex::new(send);
+        let service = Callbacks::new(move |handle: &Handle| {
+            send.lock().unwrap().send(handle.clone())?;
+            Ok(halves.lock().unwrap().take().expect("one alone comes"))
+        })
+        .on_request(|conn, (_, to)| {
+            let slice = conn.slice(conn.len())?;
+            to.write_bytes(slice)?;
+            Ok(to.flush().map(drop)?)
+        });
+        let addr = common::serve_on(&event_loop, service);
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let sending = thread::spawn(move || {
+            let mut client = connect(addr);
+            let mut sent = 0;
+            while !until.load(SeqCst) {
+                client.write_all(&pattern(MIB, sent)).unwrap();
+                sent += 1;
+            }
+            sent
+        });
+        let above = handles.recv_timeout(PATIENCE).unwrap();
+        let check = || {
+            // In this order: what is sent meanwhile makes the difference smaller.
+            let received = above.bytes_received();
+            let between = received.saturating_sub(below.bytes_sent());
+            assert!(between <= limit as u64, "{name}: {between} bytes are held");
+        };
+        eventually(name, || {
+            check();
+            let sent = below.bytes_sent();
+            thread::sleep(Duration::from_millis(20));
+            let (above, below) = (above.stats(), below.stats());
+            above.read_paused && below.unsent > 0 && below.bytes_sent == sent
+        });
+        stop.store(true, SeqCst);
+        let mut part = vec![0; MIB];
+        let mut seen = 0;
+        // The end of the one stream is passed on behind its last byte.
+        while reader.read(&mut part[..1]).unwrap() == 1 {
+            reader.read_exact(&mut part[1..]).unwrap();
+            assert!(part == pattern(MIB, seen), "{name}: {seen}");
+            seen += 1;
+            check();
+        }
+        assert_eq!(sending.join().expect("the sender failed"), seen);
+        drop(reader);
+        eventually("their end", || event_loop.connections() == 0);
     }
 }
 
