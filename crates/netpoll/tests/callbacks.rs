@@ -14,8 +14,8 @@ use std::{
 
 use common::{Log, connect, eventually, frame, ping, read_frame, serve, serve_on};
 use netpoll::{
-    Callbacks, Connection, Error, EventLoop, Handle, LengthPrefixed, Reader, ReaderExt, Runner,
-    Writer, WriterExt, service_fn,
+    Buffered, Callbacks, Connection, Error, EventLoop, Frame, Handle, LengthPrefixed, Reader,
+    ReaderExt, Runner, Writer, WriterExt, service_fn,
 };
 
 /// Where a connection is; what a test does at one of them.
@@ -184,6 +184,56 @@ fn a_panic_ends_its_connection_only() {
             eventually("it is gone", || event_loop.connections() == 1);
         }
     }
+}
+
+/// What is called, or dropped, beside the callbacks.
+#[test]
+fn a_panic_in_other_code_of_the_user_ends_its_connection_only() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("planned"));
+        }
+    }
+    for (name, runner) in common::runners() {
+        let log = Log::default();
+        let closed = log.clone();
+        let service = Callbacks::new(|_: &Handle| Ok(Bomb))
+            .framing(|buffered: &Buffered<'_>| {
+                if buffered.peek(1)? == b"p" {
+                    std::panic::resume_unwind(Box::new("planned"));
+                }
+                Ok(Frame::Ready(1))
+            })
+            .on_request(|conn, _| {
+                let byte = conn.read_byte()?;
+                conn.write_binary(&[byte])?;
+                Ok(conn.flush().map(drop)?)
+            })
+            .on_close(move |_, _, why| {
+                closed.add(why.map_or_else(String::new, |why| why.to_string()));
+            });
+        let (event_loop, addr) = serve(EventLoop::builder().pollers(1).runner(runner), service);
+        let mut other = connect(addr);
+        assert_eq!(echo_byte(&mut other, b'a'), b'a');
+        let mut client = connect(addr);
+        assert_eq!(echo_byte(&mut client, b'b'), b'b');
+        client.write_all(b"p").unwrap();
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        eventually("its end", || event_loop.connections() == 1);
+        assert_eq!(log.all(), ["a callback panicked: planned"], "{name}");
+        assert_eq!(echo_byte(&mut other, b'c'), b'c');
+        drop(other);
+        eventually("its end", || event_loop.connections() == 0);
+        event_loop.shutdown(common::PATIENCE).unwrap();
+    }
+}
+
+fn echo_byte(client: &mut (impl Read + Write), byte: u8) -> u8 {
+    let mut reply = [0];
+    client.write_all(&[byte]).unwrap();
+    client.read_exact(&mut reply).unwrap();
+    reply[0]
 }
 
 #[test]
