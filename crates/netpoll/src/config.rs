@@ -12,7 +12,7 @@ use std::{
 use poller::Balance;
 use thiserror::Error;
 
-use crate::{net::SocketOptions, trace::event};
+use crate::{budget::MemoryBudget, net::SocketOptions, trace::event};
 
 /// Pollers of one loop.
 pub(crate) const MOST_POLLERS: usize = 1024;
@@ -149,6 +149,7 @@ impl fmt::Debug for OnNotice {
 /// | `input_limit` | 1 MiB | unread bytes of a connection |
 /// | `max_message` | 16 MiB | one message, and what a handler may wait for |
 /// | `output_limit` | 4 MiB | bytes written and not sent, above one message |
+/// | `memory_budget` | none | received bytes of all connections of all loops that share it |
 /// | `read_budget` | 256 KiB | bytes read from one socket before others have their turn |
 /// | `accept_batch` | 16 | connections accepted before others have their turn |
 /// | `fair_share` | 64 | messages of one connection handled before others have their turn |
@@ -171,6 +172,7 @@ pub(crate) struct Options {
     pub(crate) input_limit: usize,
     pub(crate) max_message: usize,
     pub(crate) output_limit: usize,
+    pub(crate) memory_budget: Option<MemoryBudget>,
     pub(crate) read_budget: usize,
     pub(crate) accept_batch: usize,
     pub(crate) fair_share: usize,
@@ -197,6 +199,7 @@ impl Default for Options {
             input_limit: 1 << 20,
             max_message: 16 << 20,
             output_limit: 4 << 20,
+            memory_budget: None,
             read_budget: 256 << 10,
             accept_batch: 16,
             fair_share: 64,

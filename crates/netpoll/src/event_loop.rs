@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::{
     accept::{self, Acceptor},
+    budget::MemoryBudget,
     config::{BuildError, Notice, OnNotice, Options, Runner},
     connection::{Connection, Handle},
     current,
@@ -361,6 +362,7 @@ pub struct PollerStats {
 /// | [`input_limit`](Self::input_limit) | 1 MiB | unread bytes of a connection |
 /// | [`max_message`](Self::max_message) | 16 MiB | one message, and what a handler may wait for |
 /// | [`output_limit`](Self::output_limit) | 4 MiB | bytes written and not sent, above one message |
+/// | [`memory_budget`](Self::memory_budget) | none | received bytes of all connections of the loops that share it |
 /// | [`read_budget`](Self::read_budget) | 256 KiB | bytes read from one socket before others have their turn |
 /// | [`accept_batch`](Self::accept_batch) | 16 | connections accepted before others have their turn |
 /// | [`fair_share`](Self::fair_share) | 64 | messages of one connection handled before others have their turn |
@@ -451,6 +453,13 @@ impl Builder {
     /// size. Writing more is an error that loses nothing; flushing makes room.
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.options.output_limit = bytes;
+        self
+    }
+
+    /// A budget that the received bytes of all its connections count against, together with those of
+    /// other loops that are given the same one. See [`MemoryBudget`].
+    pub fn memory_budget(mut self, budget: MemoryBudget) -> Self {
+        self.options.memory_budget = Some(budget);
         self
     }
 

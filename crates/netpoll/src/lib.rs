@@ -2,6 +2,11 @@
 #![deny(unsafe_code)]
 
 mod accept;
+#[cfg(not(netpoll_loom))]
+mod budget;
+/// The shared budget, for the models in `tests/loom.rs`.
+#[cfg(netpoll_loom)]
+pub mod budget;
 mod config;
 mod connection;
 mod contain;
@@ -38,6 +43,7 @@ pub use linkbuffer::{
 pub use poller::Balance;
 
 pub use crate::{
+    budget::MemoryBudget,
     config::{BuildError, Notice, Runner},
     connection::{Connection, ConnectionStats, Detached, Handle, ReadHalf, WriteHalf},
     current::block_in_place,

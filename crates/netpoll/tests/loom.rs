@@ -6,6 +6,8 @@
 //! `mutants.txt` beside this file names, for each planted mistake, the model that finds it.
 #![cfg(netpoll_loom)]
 
+#[path = "loom/budget.rs"]
+mod budget;
 #[path = "loom/close.rs"]
 mod close;
 #[path = "loom/mux.rs"]

@@ -164,6 +164,7 @@ impl<S: Service> Served<S> {
                         return self.refuse(inner, Error::FrameTimeout);
                     }
                 }
+                inner.begins_message(n);
                 if n > inner.flow.limit() {
                     inner.raise(n);
                 }

@@ -115,9 +115,7 @@ impl ReadHalf {
     #[inline]
     pub(super) fn rest(&mut self) {
         self.release();
-        if self.inner.flow.rests(self.buf.len()) {
-            self.inner.rearm();
-        }
+        self.inner.rests(self.buf.len());
     }
 
     fn unbind(&mut self) {
@@ -230,6 +228,7 @@ impl Reader for ReadHalf {
         if held == 0 {
             return;
         }
+        self.inner.give_back(held);
         let after = self.buf.len();
         if self.inner.flow.released(after + held, after) {
             self.inner.rearm();
@@ -280,6 +279,7 @@ impl Reader for ReadHalf {
                 self.inner.read_now();
             }
             if self.look(n)?.is_none() {
+                self.inner.needs(n.saturating_add(self.buf.held()));
                 return Ok(None);
             }
         }
@@ -308,6 +308,9 @@ impl Reader for ReadHalf {
 impl Drop for ReadHalf {
     fn drop(&mut self) {
         if self.live {
+            // What still comes behind that goes with the connection.
+            self.inner.give_back(self.buf.held() + self.buf.len());
+            self.inner.wants_nothing();
             self.inner.drop_half();
         }
     }

@@ -11,6 +11,8 @@
 //!   bytes it waits for could never come.
 //! - **F4** A reader may stop between the low mark and the limit because it needs more: the rest of a long
 //!   message. So whoever comes to rest there resumes, though the release that led there did not.
+//! - **F5** Where a budget refuses bytes, the same pause: set `paused`, fence, ask again. Whoever then gives
+//!   bytes back, or needs more than it holds, resumes (`budget.rs`).
 
 use crate::sync::atomic::{
     AtomicBool, AtomicUsize,
@@ -70,6 +72,24 @@ impl Flow {
                 return 0; // The reader cleared it: it re-arms, and the socket reports again.
             }
         }
+    }
+
+    /// Driver: what `take` can have of a budget, in order to read it. 0: as in [`room`](Self::room).
+    pub fn granted(&self, mut take: impl FnMut() -> usize) -> usize {
+        let mut n = take();
+        if n == 0 {
+            // ORDERING: the fence orders this before the second look (F5).
+            self.paused.store(true, Relaxed);
+            fence(SeqCst);
+            if !cfg!(netpoll_mutant = "refused_without_recheck") {
+                n = take();
+            }
+        }
+        // ORDERING: as in `room`. Who cleared it meanwhile has re-armed: one event for nothing.
+        if n > 0 && self.paused.load(Relaxed) {
+            self.paused.swap(false, AcqRel);
+        }
+        n
     }
 
     /// Reader: after a release that took the bytes held from `before` to `after`. True: the caller
@@ -135,12 +155,6 @@ impl Flow {
         // ORDERING: release, for the driver's look in `room`; `resume` fences besides.
         self.by_hand.store(pause, Release);
         !pause && self.resume()
-    }
-
-    /// Whether reading stands still because the user asked for it.
-    pub fn is_paused_by_hand(&self) -> bool {
-        // ORDERING: pairs with the store in `pause_by_hand`.
-        self.by_hand.load(Acquire)
     }
 
     /// Whether reading stands still.

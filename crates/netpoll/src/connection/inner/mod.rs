@@ -11,12 +11,14 @@
 
 mod clocks;
 mod output;
+mod pausing;
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr,
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use linkbuffer::{Error, Result};
@@ -30,6 +32,7 @@ use super::{
     wait,
 };
 use crate::{
+    budget::Charge,
     config::Options,
     contain::contained,
     net_host::{Berth, Command, Entry, Link, Net},
@@ -125,6 +128,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     session: UnsafeCell<Option<Box<dyn Session>>>,
     pub(crate) flow: Flow,
+    /// What it has of the budget that its loop shares, where there is one.
+    charge: Option<Box<Charge>>,
     input: UnsafeCell<Input>,
     /// Where its home's seat is, to be compared with only.
     seat: AtomicPtr<Seat<Net>>,
@@ -155,7 +160,7 @@ pub(crate) struct Inner {
 
 // With a session, a handle and two buffers this is what an idle connection costs.
 #[cfg(not(netpoll_loom))]
-const _: () = assert!(size_of::<Inner>() <= 336);
+const _: () = assert!(size_of::<Inner>() <= 344);
 
 // SAFETY: the three cells are not Sync by themselves. Each is touched only by the owner that the
 // module's table names: `input` in `fill`, whose caller vouches for it; `output` in `push`, under
@@ -193,6 +198,7 @@ impl Inner {
                 input: UnsafeCell::new(Input { buf: input, room: LEAST_ROOM }),
                 open: AtomicBool::new(false),
                 flow: Flow::new(shared.options.input_limit),
+                charge: Self::charge(&shared.options, inner),
                 readable: Slot::new(),
                 sender: Turn::idle(),
                 output: UnsafeCell::new(output),
@@ -243,6 +249,7 @@ impl Inner {
         self.set_armed(NEVER);
         self.stir();
         self.polled.store(false, Release);
+        self.wants_nothing();
     }
 
     /// Whether `seat` is this connection's poller.
@@ -309,6 +316,7 @@ impl Inner {
     pub(crate) fn let_go(&self) {
         // ORDERING: release, for the reader that becomes the owner of the input.
         self.polled.store(false, Release);
+        self.wants_nothing();
         self.wake_all();
     }
 
@@ -382,33 +390,45 @@ impl Inner {
             let mut left = budget;
             let mut result = Fill::Nothing;
             if self.shared.life.is_ended() {
+                self.wants_nothing();
                 return result;
             }
             loop {
                 let limit = self.flow.room(|| input.buf.occupied());
                 if limit == 0 {
                     event!(TRACE, id = self.handle().id(), "reading pauses");
+                    self.wants_nothing();
                     break;
                 }
                 if left == 0 {
                     result = Fill::More;
                     break;
                 }
+                // Not cut to what is left of the read budget: the end of a message that is as long as
+                // that, with its length in front, would cost a turn of its own.
+                let granted = self.granted(limit.min(budget), input.room);
+                if granted == 0 {
+                    break;
+                }
                 self.open.store(true, Relaxed);
                 let room = match input.buf.book(input.room) {
                     Ok(room) => room,
                     // Nobody will read it: it closes, or its reading half was dropped.
-                    Err(Error::ReaderGone) => break,
+                    Err(Error::ReaderGone) => {
+                        self.give_back(granted);
+                        break;
+                    }
                     Err(error) => {
+                        self.give_back(granted);
                         self.end_of_input(input, Some(error.into()));
                         result = Fill::Something;
                         break;
                     }
                 };
-                // Not cut to what is left of the budget: the end of a message that is as long as the
-                // budget, with its length in front, would cost a turn of its own.
-                let most = room.len().min(limit).min(budget);
-                match sys::recv(self.fd(), &mut room[..most]) {
+                let most = room.len().min(granted);
+                let received = sys::recv(self.fd(), &mut room[..most]);
+                self.give_back(granted - received.as_ref().map_or(0, |n| *n));
+                match received {
                     Ok(0) => {
                         self.end_of_input(input, None);
                         result = Fill::Something;
@@ -496,6 +516,7 @@ impl Inner {
     ) -> Result<T> {
         let started = sys::now();
         let deadline = || self.shared.read_deadline(started);
+        self.needs(want);
         if self.is_polled() {
             self.raise(want);
             // `None`: nobody polls it any more.
@@ -507,6 +528,18 @@ impl Inner {
                 return Ok(result);
             }
         }
+        let result = self.wait_unpolled(want, deadline, done);
+        self.wants_nothing();
+        result
+    }
+
+    /// The same where nobody polls it, and the caller reads the socket.
+    fn wait_unpolled<T>(
+        &self,
+        want: usize,
+        deadline: impl Fn() -> Option<Instant>,
+        mut done: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
         loop {
             // The pause of an unpolled connection is its reader's own.
             let _ = self.flow.raise(want);
@@ -516,17 +549,17 @@ impl Inner {
                 self.restore_limit();
                 return Ok(result);
             }
-            let by_hand = self.flow.is_paused_by_hand();
+            let paused = self.flow.is_paused();
             // A socket that is not to be read is not to wake us either.
             let interest =
-                if by_hand { Interest::NONE } else { Interest::READABLE | Interest::RDHUP };
+                if paused { Interest::NONE } else { Interest::READABLE | Interest::RDHUP };
             // Looked at again once the waker is in place: whoever changes something wakes it.
             let mut result = None;
             let stale = || {
                 result = done();
-                result.is_some() || by_hand != self.flow.is_paused_by_hand()
+                result.is_some() || paused != self.flow.is_paused()
             };
-            let in_time = wait::poll_until(self.fd(), interest, &self.readable, deadline, stale)?;
+            let in_time = wait::poll_until(self.fd(), interest, &self.readable, &deadline, stale)?;
             if let Some(result) = result {
                 return Ok(result);
             }
@@ -545,24 +578,6 @@ impl Inner {
         Error::ReadTimeout
     }
 
-    /// Somebody waits until `want` bytes are held. Where that is more than the limit, the limit
-    /// grows by as much again, so that a wait whose end is not known does not creep.
-    pub(crate) fn raise(&self, want: usize) {
-        let limit = self.flow.limit();
-        let options = self.options();
-        let most = options.max_message.max(options.input_limit);
-        let goal = if want > limit { limit.saturating_mul(2).min(most).max(want) } else { want };
-        if self.flow.raise(goal) {
-            self.rearm();
-        }
-    }
-
-    /// The wait for more is over.
-    #[inline]
-    pub(crate) fn restore_limit(&self) {
-        self.flow.restore(self.options().input_limit);
-    }
-
     /// The reader of a connection that nobody polls has consumed all there was: no block is kept.
     pub(crate) fn seal_unpolled(&self) {
         if !self.is_polled() {
@@ -576,6 +591,7 @@ impl Inner {
         if !self.is_polled() {
             // SAFETY: nobody polls this connection, and the caller is its one reader.
             unsafe { self.fill(self.options().read_budget, true) };
+            self.wants_nothing();
         }
     }
 
