@@ -54,6 +54,8 @@ const MANY: usize = 32;
 /// back what it took beyond, or has ended; a peer that stops in the middle of a message then is ended
 /// by [`frame_timeout`](crate::Builder::frame_timeout) or
 /// [`read_timeout`](crate::Builder::read_timeout), so with a budget those should not be switched off.
+/// One that is [paused by hand](crate::Handle::pause_read) beyond the budget keeps the right until it
+/// goes on.
 ///
 /// What it counts are bytes. Blocks of memory are a little larger than what is in them; and what a
 /// handler keeps as a [`Slice`](crate::Slice) or copies is no longer counted once it is released.
