@@ -147,6 +147,7 @@ impl fmt::Debug for OnNotice {
 /// | `cap` | 64 × cores, at least 128 | handlers running or blocked |
 /// | `attached_cap` | as `cap` | the same, of connections given to it by `attach` |
 /// | `input_limit` | 1 MiB | unread bytes of a connection |
+/// | `input_resume` | half of that | unread bytes at which reading goes on after a pause |
 /// | `max_message` | 16 MiB | one message, and what a handler may wait for |
 /// | `output_limit` | 4 MiB | bytes written and not sent, above one message |
 /// | `memory_budget` | none | received bytes of all connections of all loops that share it |
@@ -170,6 +171,7 @@ pub(crate) struct Options {
     pub(crate) cap: usize,
     pub(crate) attached_cap: Option<usize>,
     pub(crate) input_limit: usize,
+    pub(crate) input_resume: Option<usize>,
     pub(crate) max_message: usize,
     pub(crate) output_limit: usize,
     pub(crate) memory_budget: Option<MemoryBudget>,
@@ -197,6 +199,7 @@ impl Default for Options {
             cap: cores.saturating_mul(64).clamp(128, 1 << 16),
             attached_cap: None,
             input_limit: 1 << 20,
+            input_resume: None,
             max_message: 16 << 20,
             output_limit: 4 << 20,
             memory_budget: None,
@@ -216,6 +219,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The low mark of unread bytes.
+    pub(crate) fn input_resume(&self) -> usize {
+        self.input_resume.unwrap_or(self.input_limit / 2)
+    }
+
     /// The most that may be written and not sent.
     pub(crate) fn most_output(&self) -> usize {
         self.max_message.saturating_add(self.output_limit)
@@ -265,6 +273,10 @@ impl Options {
                 }
                 _ => {}
             }
+        }
+        if self.input_resume() > self.input_limit {
+            let (value, reason) = (self.input_resume().to_string(), "no more than `input_limit`");
+            return Err(BuildError::Option { option: "input_resume", value, reason });
         }
         let timeouts = [
             ("read_timeout", self.read_timeout),

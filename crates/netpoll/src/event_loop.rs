@@ -360,6 +360,7 @@ pub struct PollerStats {
 /// | [`cap`](Self::cap) | 64 × cores, at least 128 | handlers running or blocked |
 /// | [`attached_cap`](Self::attached_cap) | as `cap` | the same, of connections given to it by `attach` |
 /// | [`input_limit`](Self::input_limit) | 1 MiB | unread bytes of a connection |
+/// | [`input_resume`](Self::input_resume) | half of that | unread bytes at which reading goes on after a pause |
 /// | [`max_message`](Self::max_message) | 16 MiB | one message, and what a handler may wait for |
 /// | [`output_limit`](Self::output_limit) | 4 MiB | bytes written and not sent, above one message |
 /// | [`memory_budget`](Self::memory_budget) | none | received bytes of all connections of the loops that share it |
@@ -436,10 +437,20 @@ impl Builder {
         self
     }
 
-    /// How many bytes of a connection may be unread before its socket is left alone. A wait for
-    /// more raises it for as long as it lasts.
+    /// The high mark: how many bytes of a connection may be unread before its socket is left alone. A
+    /// wait for more raises it for as long as it lasts.
     pub fn input_limit(mut self, bytes: usize) -> Self {
         self.options.input_limit = bytes;
+        self
+    }
+
+    /// The low mark: a socket that was left alone at [`input_limit`](Self::input_limit) is read again
+    /// once no more than so many bytes are unread; 0: once none is. Half of the limit where this is
+    /// not called. Near the limit, reading starts and stops for little; far below it, the peer may
+    /// have to start anew when the handler has run dry. A handler that needs more than it has gets it
+    /// whatever this says.
+    pub fn input_resume(mut self, bytes: usize) -> Self {
+        self.options.input_resume = Some(bytes);
         self
     }
 

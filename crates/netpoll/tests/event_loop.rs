@@ -31,6 +31,8 @@ fn each_option_is_checked_when_the_loop_is_built() {
         ("attached_cap", "500001", new().attached_cap(500_001)),
         ("input_limit", "0", new().input_limit(0)),
         ("input_limit", &(most + 1).to_string(), new().input_limit(most + 1)),
+        ("input_resume", "1048577", new().input_resume((1 << 20) + 1)),
+        ("input_resume", "3", new().input_resume(3).input_limit(2)),
         ("max_message", "0", new().max_message(0)),
         ("max_message", &huge.to_string(), new().max_message(huge)),
         ("output_limit", "0", new().output_limit(0)),
@@ -59,6 +61,7 @@ fn each_option_is_checked_when_the_loop_is_built() {
         .cap(1)
         .attached_cap(1)
         .input_limit(1)
+        .input_resume(0)
         .max_message(1)
         .output_limit(1)
         .read_budget(1)
@@ -70,6 +73,7 @@ fn each_option_is_checked_when_the_loop_is_built() {
         .cap(500_000)
         .attached_cap(500_000)
         .input_limit(most)
+        .input_resume(most)
         .max_message(most)
         .output_limit(most)
         .read_budget(huge)

@@ -110,6 +110,58 @@ fn reading_resumes_when_there_is_room() {
     }
 }
 
+/// A paused socket is read again at the low mark, and not above it.
+#[test]
+fn reading_goes_on_at_the_low_mark() {
+    let limit = 64 << 10;
+    for (_, runner) in common::runners() {
+        if matches!(runner, Runner::Inline) {
+            continue; // Nobody reads while its handlers run.
+        }
+        for (given, low) in
+            [(None, limit / 2), (Some(100), 100), (Some(0), 0), (Some(limit), limit)]
+        {
+            let (send, result) = mpsc::channel();
+            let once = AtomicBool::new(false);
+            let service = service_fn(move |conn| {
+                if once.swap(true, SeqCst) {
+                    return Ok(conn.skip(conn.len())?);
+                }
+                let handle = conn.handle();
+                let paused = || {
+                    eventually("a pause", || handle.is_read_paused());
+                    handle.bytes_received()
+                };
+                let first = paused();
+                if low < limit {
+                    conn.skip(limit - low - 1)?;
+                    conn.release();
+                    // Whoever ends a pause is who releases: this thread, just now.
+                    send.send((first, handle.is_read_paused()))?;
+                }
+                conn.skip(1)?;
+                conn.release();
+                eventually("more", || handle.bytes_received() > first);
+                send.send((paused(), true))?;
+                Ok(())
+            });
+            let builder = EventLoop::builder().pollers(1).runner(runner.clone()).input_limit(limit);
+            let builder = match given {
+                Some(low) => builder.input_resume(low),
+                None => builder,
+            };
+            let (_loop, addr) = serve(builder, service);
+            let mut client = connect(addr);
+            client.write_all(&pattern(4 * limit, 1)).unwrap();
+            if low < limit {
+                assert_eq!(result.recv_timeout(PATIENCE).unwrap(), (limit as u64, true), "{low}");
+            }
+            let again = (2 * limit - low.min(limit - 1)) as u64;
+            assert_eq!(result.recv_timeout(PATIENCE).unwrap(), (again, true), "{low}");
+        }
+    }
+}
+
 #[test]
 fn paused_by_hand() {
     for (_, runner) in common::runners() {

@@ -256,7 +256,7 @@ impl Watermark {
     fn check(limit: usize, received: usize, left: usize) {
         loom::model(move || {
             let shared = Arc::new(Self {
-                flow: Flow::new(limit),
+                flow: Flow::new(limit, limit / 2),
                 turn: Turn::taken(),
                 received: AtomicUsize::new(received),
                 released: AtomicUsize::new(0),

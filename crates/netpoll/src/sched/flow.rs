@@ -25,6 +25,8 @@ use crate::sync::atomic::{
 pub struct Flow {
     /// The limit in force, in bytes: the configured one, or more while somebody waits for more.
     limit: AtomicUsize,
+    /// The low mark: a pause ends once no more than so many bytes are held. Never changed.
+    low: u32,
     /// The driver stopped reading and will not go on by itself.
     paused: AtomicBool,
     /// The user asked for a pause.
@@ -32,10 +34,12 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Reading may go on until `limit` bytes (at least 1) are held.
-    pub fn new(limit: usize) -> Self {
+    /// Reading may go on until `limit` bytes (at least 1) are held, and again once no more than `low`
+    /// are. No more of the two than a `u32` tells: an idle connection is to stay small.
+    pub fn new(limit: usize, low: usize) -> Self {
         Self {
             limit: AtomicUsize::new(limit.max(1)),
+            low: u32::try_from(low).unwrap_or(u32::MAX),
             paused: AtomicBool::new(false),
             by_hand: AtomicBool::new(false),
         }
@@ -97,7 +101,7 @@ impl Flow {
     #[inline]
     #[must_use]
     pub fn released(&self, before: usize, after: usize) -> bool {
-        let low = self.limit.load(Relaxed) / 2;
+        let low = self.low as usize;
         // Only a release that comes from the low mark or above can be the one that a pause waits
         // for. From the mark itself, too: while the last release went on, the driver may have
         // filled the buffer from there to the limit.
@@ -112,7 +116,7 @@ impl Flow {
         // ORDERING: the reader's own; the driver does not change the limit.
         let limit = self.limit.load(Relaxed);
         // From the mark downwards, the release that went there has resumed. At the limit there is no room.
-        let between = limit / 2 < unread && unread < limit;
+        let between = unread > self.low as usize && unread < limit;
         between && !cfg!(netpoll_mutant = "rest_keeps_pause") && self.resume()
     }
 
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_pause_that_came_during_a_release_ends_with_the_next() {
-        let flow = Flow::new(8);
+        let flow = Flow::new(8, 4);
         // Half is held; while the reader releases it the driver fills the rest, and pauses.
         assert_eq!(flow.room(|| 8), 0);
         assert!(!flow.released(4, 4) || flow.room(|| 4) > 0);

@@ -29,7 +29,7 @@ struct Conn {
 impl Conn {
     fn new(budget: &MemoryBudget, left: usize) -> Arc<Self> {
         Arc::new_cyclic(|conn: &Weak<Self>| Self {
-            flow: Flow::new(1 << 20),
+            flow: Flow::new(1 << 20, 1 << 19),
             charge: budget.charge(Weak::<Self>::clone(conn)),
             left: AtomicUsize::new(left),
             armed: AtomicUsize::new(0),

@@ -611,7 +611,7 @@ pub fn check(case: Case, peer: fn(&Sim), wanted: &'static [(usize, usize)]) {
                 job: case.jobs[id],
                 lane: if case.attached == Some(id) { Lane::Attached } else { Lane::Accepted },
                 turn: Turn::idle(),
-                flow: Flow::new(case.limit),
+                flow: Flow::new(case.limit, case.limit / 2),
                 readable: Slot::new(),
                 sender: Turn::idle(),
                 full: Full::new(),

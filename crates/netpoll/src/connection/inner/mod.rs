@@ -197,7 +197,7 @@ impl Inner {
                 session: UnsafeCell::new(None),
                 input: UnsafeCell::new(Input { buf: input, room: LEAST_ROOM }),
                 open: AtomicBool::new(false),
-                flow: Flow::new(shared.options.input_limit),
+                flow: Flow::new(shared.options.input_limit, shared.options.input_resume()),
                 charge: Self::charge(&shared.options, inner),
                 readable: Slot::new(),
                 sender: Turn::idle(),
