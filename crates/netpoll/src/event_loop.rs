@@ -270,6 +270,7 @@ impl EventLoop {
             attached: tally.attached.get(),
             dialed: tally.dialed.get(),
             taken: tally.taken.get(),
+            read_pauses: tally.read_pauses.get(),
             closes: tally.closes(),
             standstills: counters.standstills.get(),
             handler_time: Duration::from_nanos(counters.place_nanos.get()),
@@ -333,6 +334,10 @@ pub struct Stats {
     pub dialed: u64,
     /// Served connections that a callback [took](Connection::take) out of the loop, ever.
     pub taken: u64,
+    /// Times a connection was left unread: at its [`input_limit`](Builder::input_limit), for want of
+    /// [budget](Builder::memory_budget), or because it was [paused by hand](crate::Handle::pause_read)
+    /// and something came.
+    pub read_pauses: u64,
     /// Served connections that have closed: why, and what went through them.
     pub closes: Closes,
 }

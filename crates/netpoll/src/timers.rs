@@ -35,6 +35,11 @@ pub(crate) fn after(moment: Stamp, time: Duration) -> Stamp {
     moment.saturating_add(nanos(time))
 }
 
+/// So much earlier.
+pub(crate) fn before(moment: Stamp, time: Duration) -> Stamp {
+    moment.saturating_sub(nanos(time))
+}
+
 /// How long until then.
 pub(crate) fn until(moment: Stamp) -> Duration {
     Duration::from_nanos(moment.saturating_sub(stamp()))

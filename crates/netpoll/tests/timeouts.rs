@@ -17,8 +17,8 @@ use std::{
 
 use common::{PATIENCE, connect, eventually, frame, pattern, ping, read_frame, serve};
 use netpoll::{
-    BoxError, Builder, Callbacks, Error, EventLoop, Handle, LengthPrefixed, Reader, Runner, Writer,
-    WriterExt,
+    BoxError, Builder, Callbacks, Error, EventLoop, Handle, LengthPrefixed, MemoryBudget, Reader,
+    Runner, Writer, WriterExt,
 };
 
 const MIB: usize = 1 << 20;
@@ -193,6 +193,75 @@ fn a_message_must_become_whole_in_time() {
         let (why, when) = ends.first();
         assert_eq!(why, "FrameTimeout", "{name}");
         assert!(when - begun >= SHORT, "{name}: {:?}", when - begun);
+    }
+}
+
+/// A message that never becomes whole ends its connection, and what was paused meanwhile does not count:
+/// from `start` to `paused` it may have been read, and again from `resumed` on.
+#[track_caller]
+fn ends_in_its_own_time(ends: &Ends, start: Instant, paused: Instant, resumed: Instant) {
+    let (why, when) = ends.first();
+    assert_eq!(why, "FrameTimeout");
+    let read = (paused - start) + when.saturating_duration_since(resumed);
+    assert!(read >= SHORT, "it was read for {read:?}");
+}
+
+#[test]
+fn the_time_of_a_message_stands_still_while_paused_by_hand() {
+    for (_, runner) in common::runners() {
+        let ends = Ends::default();
+        let builder = one_poller().runner(runner).frame_timeout(Some(LONG));
+        let (_event_loop, addr) = serve(builder, echo(&ends));
+        let mut client = connect(addr);
+        let start = Instant::now();
+        client.write_all(&frame(b"hello")[..6]).unwrap();
+        let handle = ends.handle();
+        eventually("a part", || handle.bytes_received() == 6);
+        handle.pause_read();
+        let paused = Instant::now();
+        handle.set_frame_timeout(Some(SHORT));
+        thread::sleep(SHORT * 5 / 2);
+        let resumed = Instant::now();
+        handle.resume_read();
+        ends_in_its_own_time(&ends, start, paused, resumed);
+        // Begun during a pause, and whole behind it.
+        let mut client = connect(addr);
+        let handle = ends.handle();
+        handle.pause_read();
+        client.write_all(&frame(b"hello")).unwrap();
+        handle.resume_read();
+        assert_eq!(read_frame(&mut client).unwrap(), b"hello");
+    }
+}
+
+#[test]
+fn the_time_of_a_message_stands_still_while_a_budget_is_used_up() {
+    for (_, runner) in common::runners() {
+        let ends = Ends::default();
+        let budget = MemoryBudget::new(64 << 10);
+        let with = || one_poller().memory_budget(budget.clone()).frame_timeout(Some(LONG));
+        let (_one, addr) = serve(with().runner(runner), echo(&ends));
+        let mut client = connect(addr);
+        let start = Instant::now();
+        client.write_all(&frame(b"hello")[..6]).unwrap();
+        let handle = ends.handle();
+        eventually("a part", || handle.bytes_received() == 6);
+        // Others use it up, and one of them has gone beyond: nobody else may.
+        let (other, greedy) = serve(with(), common::echo());
+        let hoard = frame(&pattern(MIB, 1));
+        let mut hoarders = [connect(greedy), connect(greedy)];
+        hoarders.iter_mut().for_each(|one| one.write_all(&hoard[..80 << 10]).unwrap());
+        eventually("a debt", || budget.used() > budget.limit());
+        client.write_all(b"h").unwrap();
+        eventually("a pause", || handle.is_read_paused());
+        let paused = Instant::now();
+        assert_eq!(handle.bytes_received(), 6);
+        handle.set_frame_timeout(Some(SHORT));
+        thread::sleep(SHORT * 5 / 2);
+        let resumed = Instant::now();
+        drop(hoarders);
+        ends_in_its_own_time(&ends, start, paused, resumed);
+        assert!(handle.bytes_received() == 7 && other.stats().read_pauses > 0);
     }
 }
 

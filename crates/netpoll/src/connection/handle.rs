@@ -334,6 +334,7 @@ impl Handle {
     pub fn pause_read(&self) {
         if let Some(inner) = self.shared.inner() {
             let _ = inner.flow.pause_by_hand(true);
+            inner.note_pause();
             inner.wake_all();
         }
     }
@@ -344,6 +345,8 @@ impl Handle {
             inner.stir();
             if inner.flow.pause_by_hand(false) {
                 inner.rearm();
+            } else {
+                inner.go_on_reading();
             }
             inner.wake_all();
         }

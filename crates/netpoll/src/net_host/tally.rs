@@ -45,6 +45,7 @@ pub(crate) struct Tally {
     pub(crate) attached: Counter,
     pub(crate) dialed: Counter,
     pub(crate) taken: Counter,
+    pub(crate) read_pauses: Counter,
     ended: Counter,
     closed: Counter,
     lost: Counter,

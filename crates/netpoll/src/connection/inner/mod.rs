@@ -325,8 +325,9 @@ impl Inner {
         self.home().seat.shared.poller.register(self.fd(), self.token(), interest)
     }
 
-    /// Has a drained or paused socket reported again if there is anything.
+    /// A pause was ended: has the socket reported again if there is anything.
     pub(crate) fn rearm(&self) {
+        self.go_on_reading();
         if self.is_polled() {
             let home = self.home();
             // It fails only where the socket is no longer registered, and then nothing is read.
@@ -397,6 +398,7 @@ impl Inner {
                 let limit = self.flow.room(|| input.buf.occupied());
                 if limit == 0 {
                     event!(TRACE, id = self.handle().id(), "reading pauses");
+                    self.stop_reading();
                     self.wants_nothing();
                     break;
                 }

@@ -42,9 +42,13 @@ impl Inner {
     #[inline]
     pub(super) fn granted(&self, most: usize, room: usize) -> usize {
         let Some(charge) = &self.charge else { return most };
+        let paused = self.flow.is_paused();
         let granted = self.flow.granted(|| charge.take(most.min(room)));
         if granted == 0 {
             event!(TRACE, id = self.handle().id(), "reading pauses: the budget is used up");
+            self.stop_reading();
+        } else if paused {
+            self.go_on_reading();
         }
         granted
     }
