@@ -60,6 +60,8 @@ impl Net {
             let _ = member.data().set(Arc::downgrade(&seat));
             self.group.join(&member);
         }
+        // Where the system refuses them threads, it alone tries again, and nothing else would wake it.
+        sched.rouse_watchdog();
     }
 
     /// Adds or removes pollers until there are so many.
