@@ -12,6 +12,8 @@ mod budget;
 mod close;
 #[path = "loom/mux.rs"]
 mod mux;
+#[path = "loom/places.rs"]
+mod places;
 #[path = "loom/retire.rs"]
 mod retire;
 #[path = "loom/sim.rs"]

@@ -78,10 +78,15 @@ impl<W> Places<W> {
         }
         #[cfg(not(netpoll_mutant = "queue_in_two_steps"))]
         {
+            #[cfg(netpoll_mutant = "cap_read_too_early")]
+            let cap = self.cap.load(Relaxed);
             let mut queue = lock(&self.queue);
+            // Under the lock: who changes the cap looks at the queue behind that.
+            #[cfg(not(netpoll_mutant = "cap_read_too_early"))]
+            let cap = self.cap.load(Relaxed);
             let mut word = self.word.load(Acquire);
             loop {
-                let free = word & TAKEN < u64::from(self.cap.load(Relaxed));
+                let free = word & TAKEN < u64::from(cap);
                 let next = if free { word + 1 } else { word + QUEUED };
                 // P2: the same compare-exchange that finds the cap full joins the queue.
                 match self.word.compare_exchange(word, next, AcqRel, Acquire) {
@@ -108,6 +113,14 @@ impl<W> Places<W> {
         match queue.pop_front() {
             Some(oldest) => {
                 self.moved.count();
+                #[cfg(netpoll_mutant = "exchange_in_two_steps")]
+                {
+                    // ORDERING: as in `take`.
+                    self.word.fetch_sub(QUEUED, AcqRel);
+                    drop(queue);
+                    queue = lock(&self.queue);
+                    self.word.fetch_add(QUEUED, AcqRel);
+                }
                 queue.push_back(work);
                 oldest
             }
@@ -120,8 +133,12 @@ impl<W> Places<W> {
     pub fn give_back(&self) -> Option<W> {
         // ORDERING: as in `take`.
         let mut word = self.word.load(Acquire);
+        #[cfg(netpoll_mutant = "over_looked_once")]
+        let mut first = None;
         loop {
             let over = word & TAKEN > u64::from(self.cap.load(Relaxed));
+            #[cfg(netpoll_mutant = "over_looked_once")]
+            let over = *first.get_or_insert(over);
             if word < QUEUED || over {
                 match self.word.compare_exchange(word, word - 1, AcqRel, Acquire) {
                     Ok(_) => return None,

@@ -125,3 +125,34 @@ fn refused_against_need() {
         assert_eq!(budget.used(), 0);
     });
 }
+
+/// Whoever has the right to go beyond finds that it has nothing to read, while another is refused: the
+/// right passes on (M5).
+#[test]
+fn unused_right_against_refused() {
+    check(|| {
+        let budget = MemoryBudget::new(LIMIT);
+        let full = Conn::new(&budget, LIMIT);
+        full.fill();
+        let debtor = Conn::new(&budget, 0);
+        assert!(debtor.charge.take(1) == 1, "the first to be refused may go beyond");
+        // It is refused, and gets the right when the debt is paid.
+        let first = Conn::new(&budget, 1);
+        first.fill();
+        debtor.charge.give_back(1);
+        assert!(first.armed.load(Acquire) == 1, "nobody else has the right");
+        let second = Conn::new(&budget, LIMIT);
+        let driver = Arc::clone(&second);
+        let driver = thread::spawn(move || driver.fill());
+        // Its connection is closed, or paused by hand: it does not read after all.
+        first.charge.leave();
+        driver.join().unwrap();
+        if second.left.load(Relaxed) > 0 {
+            assert!(second.armed.load(Acquire) > 0, "nobody may read");
+            second.fill();
+        }
+        assert_eq!(second.left.load(Relaxed), 0, "nobody was in its way");
+        drop((full, debtor, first, second));
+        assert_eq!(budget.used(), 0);
+    });
+}

@@ -325,16 +325,6 @@ impl Inner {
         self.home().seat.shared.poller.register(self.fd(), self.token(), interest)
     }
 
-    /// A pause was ended: has the socket reported again if there is anything.
-    pub(crate) fn rearm(&self) {
-        self.go_on_reading();
-        if self.is_polled() {
-            let home = self.home();
-            // It fails only where the socket is no longer registered, and then nothing is read.
-            let _ = home.seat.shared.poller.modify(self.fd(), self.token(), Interest::ALL);
-        }
-    }
-
     pub(crate) fn command(&self, command: Command) {
         let home = self.home();
         home.seat.send(&home.sched.host, command);

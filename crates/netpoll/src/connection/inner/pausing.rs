@@ -2,7 +2,10 @@
 
 use std::sync::Weak;
 
-use poller::sys::{self, Input};
+use poller::{
+    Interest,
+    sys::{self, Input},
+};
 
 use super::Inner;
 use crate::{
@@ -12,6 +15,16 @@ use crate::{
 };
 
 impl Inner {
+    /// A pause was ended: has the socket reported again if there is anything.
+    pub(crate) fn rearm(&self) {
+        self.go_on_reading();
+        if self.is_polled() {
+            let home = self.home();
+            // It fails only where the socket is no longer registered, and then nothing is read.
+            let _ = home.seat.shared.poller.modify(self.fd(), self.token(), Interest::ALL);
+        }
+    }
+
     /// Somebody waits until `want` bytes are held. Where that is more than the limit, the limit
     /// grows by as much again, so that a wait whose end is not known does not creep.
     pub(crate) fn raise(&self, want: usize) {
