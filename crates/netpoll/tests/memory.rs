@@ -7,14 +7,16 @@ mod common;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    env,
     io::Write,
     net::TcpStream,
-    process,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use common::{connect, eventually, frame, ping, serve};
+use common::{
+    connect, eventually, frame, ping,
+    process::{Other, argument, as_many, hear, in_child, say},
+    serve,
+};
 use netpoll::{Callbacks, EventLoop, LengthPrefixed, Reader, WriterExt, service_fn};
 
 struct Counting;
@@ -47,20 +49,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const CHILD: &str = "NETPOLL_TEST_CHILD";
-
-/// Whether this is the child; if not, runs it.
-fn in_child(test: &str) -> bool {
-    if env::var(CHILD).is_ok_and(|name| name == test) {
-        return true;
-    }
-    let mut child = process::Command::new(env::current_exe().unwrap());
-    child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
-    let status = child.status().unwrap();
-    assert!(status.success(), "{test}: {status}");
-    false
-}
-
 fn echo() -> Callbacks<()> {
     service_fn(|conn| {
         let (r, w) = conn.split();
@@ -86,20 +74,37 @@ fn an_idle_connection_holds_hardly_anything() {
     if !in_child("an_idle_connection_holds_hardly_anything") {
         return;
     }
-    let _ = poller::sys::raise_nofile_limit();
-    let room = poller::sys::nofile_limit().unwrap().soft as usize / 2 - 100;
-    let count = (10 * common::stress(10_000)).min(10_000).min(room);
+    let count = as_many((10 * common::stress(10_000)).min(10_000));
     let (event_loop, addr) = serve(EventLoop::builder().pollers(1), echo());
+    let arguments = [("addr", addr.to_string()), ("count", count.to_string())];
+    let mut clients = Other::start("clients_that_idle", &arguments);
     // What the first ones need, the loop keeps.
-    drop(warm(addr, 100));
+    assert_eq!(clients.next(), "a few have been here");
     eventually("their end", || event_loop.connections() == 0);
     let before = LIVE.load(SeqCst);
-    let clients = warm(addr, count);
-    let held = (LIVE.load(SeqCst) - before - count * size_of::<TcpStream>()) / count;
+    clients.tell("go on");
+    assert_eq!(clients.next(), "all are here");
+    assert_eq!(event_loop.connections(), count);
+    let held = LIVE.load(SeqCst).saturating_sub(before) / count;
     println!("an idle connection holds {held} bytes, by {count} of them");
     // Besides, a thread keeps a few blocks at hand: among fewer connections that would show.
     let cached = if count < 5000 { (64 << 10) / count } else { 0 };
     assert!(held <= 1024 + cached, "{held} bytes");
+    clients.tell("go");
+    clients.end();
+}
+
+#[test]
+#[ignore = "run by another, as: cargo test -p netpoll --test memory"]
+fn clients_that_idle() {
+    let (Some(addr), Some(count)) = (argument("addr"), argument("count")) else { return };
+    let (addr, count) = (addr.parse().unwrap(), as_many(count.parse().unwrap()));
+    drop(warm(addr, 100));
+    say("a few have been here");
+    hear();
+    let clients = warm(addr, count);
+    say("all are here");
+    hear();
     drop(clients);
 }
 
