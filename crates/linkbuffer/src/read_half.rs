@@ -7,7 +7,7 @@ use crate::chain::{Head, Walk};
 use crate::find::{Finder, Progress};
 use crate::join::{Gap, Join};
 use crate::sync::planted;
-use crate::{Error, Reader, Result, Slice};
+use crate::{Error, Reader, Result, Slice, WriteHalf};
 
 /// The half of a [`LinkBuffer`](crate::LinkBuffer) that reads. It does not wait: too few bytes are an error
 /// at once.
@@ -175,6 +175,33 @@ impl ReadHalf {
         };
         // SAFETY: `fill` returns with the gap filled, or panics.
         unsafe { extras.join.get(self.head.position(), n, fill) }
+    }
+
+    /// [`release`](Reader::release), then [`seal`](crate::WriteHalf::seal) of the writer: cheaper than one
+    /// after the other where both belong to the same buffer, since then its other side does nothing meanwhile.
+    ///
+    /// ```
+    /// use linkbuffer::{LinkBuffer, Reader, Writer};
+    /// let (mut r, mut w) = LinkBuffer::new().into_split();
+    /// w.write_binary(b"ping")?;
+    /// w.flush()?;
+    /// r.skip(4)?;
+    /// r.release_and_seal(&mut w);
+    /// assert_eq!((r.held(), w.occupied()), (0, 0));
+    /// # Ok::<(), linkbuffer::Error>(())
+    /// ```
+    pub fn release_and_seal(&mut self, writer: &mut WriteHalf) {
+        // Joined bytes are given back by what follows.
+        if self.extras.get().is_some() || !writer.seal_behind(&mut self.head) {
+            self.release_and_seal_slowly(writer);
+        }
+    }
+
+    #[inline(never)]
+    fn release_and_seal_slowly(&mut self, writer: &mut WriteHalf) {
+        let alone = self.head.is_other_end_of(&writer.chain);
+        self.release_alone(alone);
+        writer.seal();
     }
 
     // Outlined it costs more than it does.

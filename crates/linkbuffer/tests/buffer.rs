@@ -381,3 +381,100 @@ fn an_idle_buffer_holds_no_block() {
         assert_eq!(Arc::strong_count(&shared), 1);
     }
 }
+
+#[test]
+fn what_is_pending_alone_can_be_had_without_flushing() {
+    let (mut r, mut w) = LinkBuffer::new().into_split();
+    assert_eq!(w.pending_run(), None);
+    w.write_binary(b"first").unwrap();
+    assert_eq!(w.pending_run(), Some(&b"first"[..]));
+    w.discard();
+    assert_eq!((w.pending_run(), w.malloc_len()), (None, 0));
+    assert_eq!(w.flush().unwrap(), 0);
+
+    // Not before what is readable, nor before what is read and held.
+    w.write_binary(b"flushed").unwrap();
+    w.flush().unwrap();
+    w.write_binary(b"second").unwrap();
+    assert_eq!(w.pending_run(), None);
+    assert_eq!(r.next(7).unwrap(), b"flushed");
+    assert_eq!(w.pending_run(), None);
+    r.release();
+    assert_eq!(w.pending_run(), Some(&b"second"[..]));
+
+    // Nor where it is not all, or must not be flushed.
+    let hole = w.placeholder(1).unwrap();
+    assert_eq!(w.pending_run(), None);
+    w.fill(hole, b"!").unwrap();
+    assert_eq!(w.pending_run(), Some(&b"second!"[..]));
+    w.write_bytes(vec![1; 5000]).unwrap();
+    assert_eq!(w.pending_run(), None);
+    w.discard();
+    w.write_bytes(vec![1; 5000]).unwrap();
+    assert_eq!(w.pending_run(), Some(&[1; 5000][..]));
+    drop(r);
+    assert_eq!(w.pending_run(), None);
+}
+
+#[test]
+fn what_is_discarded_is_dropped() {
+    let shared = Arc::new([7_u8; 5000]);
+    let (r, mut w) = LinkBuffer::new().into_split();
+    for pieces in 1..4 {
+        for _ in 0..pieces {
+            w.write_bytes(Arc::<[u8]>::from(&shared[..])).unwrap();
+        }
+        let hole = w.placeholder(2).unwrap();
+        w.discard();
+        assert!(matches!(w.fill(hole, b"no"), Err(Error::BadPlaceholder)));
+        assert_eq!((w.malloc_len(), w.flush().unwrap(), r.len()), (0, 0, 0));
+    }
+    // What was flushed stays, and so does what was flushed in a buffer that was appended.
+    let mut other = LinkBuffer::new();
+    other.write_binary(b"carried").unwrap();
+    other.flush().unwrap();
+    other.write_binary(b"pending").unwrap();
+    w.write_binary(b"flushed ").unwrap();
+    w.flush().unwrap();
+    w.append(other).unwrap();
+    w.discard();
+    assert_eq!(w.flush().unwrap(), 7);
+    assert_eq!(r.next(15).unwrap(), b"flushed carried");
+}
+
+#[test]
+fn releasing_and_sealing_at_once_is_as_one_after_the_other() {
+    let (mut r, mut w) = LinkBuffer::new().into_split();
+    let (mut stranger, mut foreign) = LinkBuffer::new().into_split();
+    let slice = |r: &mut linkbuffer::ReadHalf| r.slice(4).unwrap();
+    for round in 0..3 {
+        w.write_binary(b"pingpong").unwrap();
+        w.flush().unwrap();
+        let kept = slice(&mut r);
+        r.release_and_seal(&mut w);
+        assert_eq!((r.held(), w.occupied(), r.len()), (0, 4, 4));
+        match round {
+            0 => r.skip(4).unwrap(),
+            // Joined with what is in another block.
+            1 => {
+                w.write_bytes(vec![b'x'; 5000]).unwrap();
+                w.flush().unwrap();
+                assert_eq!(r.next(5004).unwrap()[..5], *b"pongx");
+            }
+            _ => {
+                w.write_binary(b"pending").unwrap();
+                r.skip(4).unwrap();
+                r.release_and_seal(&mut w);
+                assert_eq!((w.occupied(), w.malloc_len()), (0, 7));
+                w.flush().unwrap();
+                assert_eq!(r.next(7).unwrap(), b"pending");
+            }
+        }
+        // Not its own: each does its part.
+        r.release_and_seal(&mut foreign);
+        stranger.release_and_seal(&mut w);
+        r.release_and_seal(&mut w);
+        assert_eq!((r.held(), w.occupied(), r.len()), (0, 0, 0));
+        assert_eq!(kept, b"ping"[..]);
+    }
+}

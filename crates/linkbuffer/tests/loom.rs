@@ -316,3 +316,56 @@ fn flush_then_fence_against_len_behind_a_fence() {
         assert!(len == 1 || woken, "a lost wake-up");
     });
 }
+
+/// Both halves in one thread give a block back, then the buffer goes on in another, while a slice of that
+/// block is dropped in a third.
+#[test]
+fn release_and_seal_against_a_slices_drop() {
+    model(3, || {
+        let (mut r, mut w) = halves();
+        write(&mut w, &[1]);
+        let slice = r.slice(1).unwrap();
+        let dropper = thread::spawn(move || {
+            assert!(slice == [1][..]);
+            drop(slice);
+        });
+        r.release_and_seal(&mut w);
+        let goes_on = thread::spawn(move || {
+            write(&mut w, &[2]);
+            assert_eq!(r.next(1).unwrap(), [2]);
+            r.release_and_seal(&mut w);
+            assert_eq!(w.occupied(), 0);
+        });
+        dropper.join().unwrap();
+        goes_on.join().unwrap();
+    });
+}
+
+/// The writer sends its pending bytes past a reader that is releasing what came before.
+#[test]
+fn pending_run_against_release() {
+    model(3, || {
+        let (mut r, mut w) = halves();
+        write(&mut w, &[1]);
+        let reader = thread::spawn(move || {
+            assert_eq!(r.next(1).unwrap(), [1]);
+            r.release();
+            r
+        });
+        w.write_binary(&[2]).unwrap();
+        match w.pending_run() {
+            Some(run) => {
+                assert_eq!(run, [2]);
+                w.discard();
+                write(&mut w, &[3]);
+            }
+            None => write(&mut w, &[]),
+        }
+        let mut r = reader.join().unwrap();
+        let want = r.len();
+        assert_eq!(want, 1);
+        assert!(r.next(1).unwrap()[0] > 1);
+        r.release_and_seal(&mut w);
+        assert_eq!(live_blocks(), 1);
+    });
+}

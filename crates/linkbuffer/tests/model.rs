@@ -204,6 +204,16 @@ impl Both {
                     }
                 }
             }
+            8 if r.below(4) == 0 => {
+                if let Some(run) = self.real.split().1.pending_run() {
+                    assert!(self.plain.readable.is_empty() && !self.plain.has_hole());
+                    assert!(self.plain.unflushed.iter().map(|u| u.byte).eq(run.iter().copied()));
+                }
+                if r.below(2) == 0 {
+                    self.real.split().1.discard();
+                    self.plain.ack(0);
+                }
+            }
             _ => match self.real.flush() {
                 Err(Error::UnfilledPlaceholder) => assert!(self.plain.has_hole()),
                 other => assert_eq!(other.unwrap(), self.plain.flush()),
@@ -253,9 +263,13 @@ impl Both {
             }
             8 => {
                 // By its half alone, blocks are handed back; by the whole, the last one is begun again.
-                match r.below(2) {
+                match r.below(3) {
                     0 => self.real.release(),
-                    _ => self.real.split().0.release(),
+                    1 => self.real.split().0.release(),
+                    _ => {
+                        let (reader, writer) = self.real.split();
+                        reader.release_and_seal(writer);
+                    }
                 }
                 assert_eq!(self.real.held(), 0);
                 0

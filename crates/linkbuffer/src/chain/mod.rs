@@ -217,7 +217,7 @@ pub(crate) fn chain(block_room: usize) -> Result<(Head, Tail)> {
         cur: Cell::new(ptr::null_mut()),
         at: Cell::new(ptr::null()),
         end: Cell::new(ptr::null()),
-        end_pos: Cell::new(0),
+        bias: Cell::new(0),
         flushed: Cell::new(0),
     };
     Ok((head, Tail { link, last: ptr::null_mut() }))
@@ -434,8 +434,8 @@ pub(crate) struct Head {
     at: Cell<*const u8>,
     /// Up to here bytes are known to be readable in `cur`: the *run*.
     end: Cell<*const u8>,
-    /// The position of `end`. That of `at` follows from it, so that consuming bytes moves `at` alone.
-    end_pos: Cell<usize>,
+    /// The position of a byte in `cur` less its address, so that consuming bytes moves `at` alone.
+    bias: Cell<usize>,
     /// What is known of the writer's counter (C1).
     flushed: Cell<usize>,
 }
@@ -451,8 +451,16 @@ impl Head {
     }
 
     /// Goes on at `at`, with nothing known to be there.
+    #[inline]
     fn place(&self, at: *const u8) {
         debug_assert!(self.run_len() == 0);
+        self.place_at(self.position(), at);
+    }
+
+    /// Goes on at `at`, which is the place of the byte at `position`.
+    #[inline]
+    fn place_at(&self, position: usize, at: *const u8) {
+        self.bias.set(position.wrapping_sub(at as usize));
         self.at.set(at);
         self.end.set(at);
     }
@@ -479,7 +487,7 @@ impl Head {
     /// The position of the next byte.
     #[inline]
     pub(crate) fn position(&self) -> usize {
-        self.end_pos.get().wrapping_sub(self.run_len())
+        self.bias.get().wrapping_add(self.at.get() as usize)
     }
 
     /// The reader's own counter (C1).
@@ -522,20 +530,18 @@ impl Head {
     /// Makes `run` as long as is known, in `cur` or, if nothing is left there, in the next node.
     #[inline(never)]
     pub(crate) fn refill(&self) {
-        let from = self.position();
-        let known = self.flushed.get().wrapping_sub(from);
+        let pos = self.position();
+        let known = self.flushed.get().wrapping_sub(pos);
         if known == 0 {
             return;
         }
-        self.find_cur();
+        self.find_cur(pos);
         let mut node = NonNull::new(self.cur.get()).expect("C6: bytes have a node");
         loop {
             // SAFETY: the node is ours to look at: some byte at or behind our position is flushed (C2, C4).
             let (next, len) = unsafe { extent(node, self.at.get(), known) };
             if len > 0 {
-                self.end_pos.set(from.wrapping_add(len));
-                self.end.set(self.at.get().wrapping_add(len));
-                return;
+                return self.end.set(self.at.get().wrapping_add(len));
             }
             node = next.expect("C3: what is flushed is linked");
             self.cur.set(node.as_ptr());
@@ -546,17 +552,18 @@ impl Head {
 
     /// A drained reader finds its way back when `flushed` has grown (C6).
     #[inline]
-    fn find_cur(&self) {
-        if self.link.shared().drained.replace(false) {
-            // SAFETY: drained at `end_pos`, where the run ends, and `flushed` has grown (C6).
+    fn find_cur(&self, pos: usize) {
+        if self.link.shared().drained.get() {
+            self.link.shared().drained.set(false);
+            // SAFETY: drained at `pos`, where the run ends, and `flushed` has grown (C6).
             let resume = unsafe { self.link.shared().resume.with(|resume| *resume) };
             debug_assert!(self.run_len() == 0);
-            if planted!("never-resume", false, instead of resume.at == self.end_pos.get()) {
+            if planted!("never-resume", false, instead of resume.at == pos) {
                 let node = NonNull::new(resume.node).expect("C6: set before publishing");
                 self.first.set(resume.node);
                 self.cur.set(resume.node);
                 // SAFETY: published (N3).
-                self.place(unsafe { node.data() });
+                self.place_at(pos, unsafe { node.data() });
             }
         }
     }

@@ -13,7 +13,7 @@ impl Head {
     pub(crate) fn walk(&self) -> Walk {
         let known = self.known();
         if known > 0 {
-            self.find_cur();
+            self.find_cur(self.position());
         }
         Walk { node: self.cur.get(), at: self.at.get(), left: known }
     }
@@ -136,10 +136,8 @@ impl Head {
     ///
     /// Nothing was consumed or looked for since the walk began.
     pub(crate) unsafe fn go_to(&self, walk: Walk) {
-        self.end_pos.set(self.flushed.get().wrapping_sub(walk.left));
         self.cur.set(walk.node);
-        self.at.set(walk.at);
-        self.end.set(walk.at);
+        self.place_at(self.flushed.get().wrapping_sub(walk.left), walk.at);
     }
 }
 

@@ -4,6 +4,7 @@ use std::ptr::{self, NonNull};
 
 use super::{Head, ReaderLeft, Tail, free_from};
 use crate::node::{Node, NodeExt, NodePtr};
+use crate::sync::atomic::Ordering;
 
 impl Tail {
     /// Frees what a reader that is gone left unread, up to the node that is still written to.
@@ -25,6 +26,21 @@ impl Tail {
 impl Head {
     pub(crate) fn is_other_end_of(&self, tail: &Tail) -> bool {
         self.link == tail.link
+    }
+
+    /// Releases all, if that ends the last block and there is none before it; that block is the caller's
+    /// then, as it owns the other end too.
+    #[inline]
+    pub(crate) fn consume_last(&mut self, tail: &mut Tail) -> bool {
+        let pos = self.position();
+        if !self.is_other_end_of(tail) || pos != tail.flushed() || self.first.get() != tail.last {
+            return false;
+        }
+        // ORDERING: Relaxed, the other end is the caller's too; who has it next has it from there.
+        self.link.shared().released.store(pos, Ordering::Relaxed);
+        self.link.shared().drained.set(true);
+        tail.last = ptr::null_mut();
+        true
     }
 
     /// Starts the last block again from its beginning, if nothing in it is in use, so that a buffer in a

@@ -451,9 +451,9 @@ impl NodeExt for NodePtr {
     unsafe fn unlink(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            match NonNull::new((*self.as_ptr()).mem) {
-                None => self.unref(),
-                Some(mem) => unlink_view(self, mem),
+            match (*self.as_ptr()).kind {
+                Kind::View => unlink_view(self),
+                _ => self.unref(),
             }
         }
     }
@@ -498,15 +498,16 @@ impl NodeExt for NodePtr {
     }
 }
 
-/// Gives back a view, and its reference to the memory of `mem`.
+/// Gives back a view, and its reference to the memory it shows.
 ///
 /// # Safety
 ///
 /// As for `unlink`.
 #[inline(never)]
-unsafe fn unlink_view(view: NodePtr, mem: NodePtr) {
+unsafe fn unlink_view(view: NodePtr) {
     // SAFETY: the caller's promise; a view is kept by its chain alone (N1).
     unsafe {
+        let mem = view.memory();
         destroy(view);
         mem.unref();
     }

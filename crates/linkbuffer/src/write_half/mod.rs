@@ -16,8 +16,11 @@
 //!   shortened.
 //! - **W2** What a node says of itself is up to date once it is closed, that is for all but `node`.
 //! - **W3** No node of the list but `node` is empty.
+//! - **W4** `data` is `BARE` only while nothing is kept: neither a node, nor a spare one, nor one in the chain
+//!   to go on in or to take back. All but the last of these come about in a node, and so replace `data`.
 
 mod edit;
+mod idle;
 
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
@@ -29,6 +32,11 @@ use crate::sync::atomic::Ordering;
 use crate::{
     BINARY_INPLACE_THRESHOLD, Error, LinkBuffer, Owned, Placeholder, Reserve, Result, Writer,
 };
+
+/// Where the bytes of no node are (W4).
+const BARE: *mut u8 = ptr::without_provenance_mut(1);
+/// Where the bytes of no node are, if a node may be at hand none the less.
+const NOWHERE: *mut u8 = ptr::without_provenance_mut(2);
 
 /// Less room than this is not worth a link of its own.
 const WORTH_KEEPING: usize = 256;
@@ -91,7 +99,7 @@ impl WriteHalf {
             chain,
             first: ptr::null_mut(),
             node: ptr::null_mut(),
-            data: ptr::dangling_mut(),
+            data: BARE,
             len: 0,
             cap: 0,
             firm: 0,
@@ -145,47 +153,6 @@ impl WriteHalf {
     /// How many bytes are flushed and not released by the reader: what the stream takes up now.
     pub fn occupied(&self) -> usize {
         self.chain.occupied()
-    }
-
-    /// Keeps no block: once the reader has consumed and released everything, neither half holds one, so an
-    /// idle buffer costs no block. The next write takes a new one.
-    ///
-    /// Cheap if it is sealed already. Does nothing while bytes are pending.
-    pub fn seal(&mut self) {
-        if self.node.is_null() && self.spare.is_null() {
-            return;
-        }
-        if self.len != self.firm || !self.open.is_empty() {
-            return;
-        }
-        if self.first.is_null() && self.spare.is_null() {
-            // Often the reader is done with the last node.
-            if let Some(last) = self.chain.take_last() {
-                self.set_no_node();
-                // SAFETY: ours now.
-                return unsafe { last.unlink() };
-            }
-        }
-        self.seal_slowly();
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn seal_slowly(&mut self) {
-        if self.malloc_len() + self.carried > 0 {
-            return;
-        }
-        // Nothing is unpublished but perhaps an empty node.
-        if let Some(empty) = self.detach_empty_end() {
-            // SAFETY: ours, and in no list.
-            unsafe { empty.unlink() };
-        }
-        self.drop_spare();
-        if !self.node.is_null() {
-            self.close();
-            self.set_no_node();
-            self.chain.seal();
-        }
     }
 
     /// Marks the end of the stream behind what is flushed, as dropping this half does. What is pending can
@@ -288,24 +255,29 @@ impl WriteHalf {
     /// Room for `n` bytes that lie together, at `len`.
     #[inline]
     fn room(&mut self, n: usize) -> Result<()> {
-        if n > self.cap - self.len { self.more_room(n) } else { Ok(()) }
+        if n > self.cap - self.len && !self.first_room(n) { self.more_room(n) } else { Ok(()) }
+    }
+
+    /// Takes a block that this thread has at hand, where nothing is kept from before: so there is nothing to
+    /// close or to set aside.
+    #[inline(never)]
+    fn first_room(&mut self, n: usize) -> bool {
+        if self.data != BARE {
+            return false;
+        }
+        debug_assert!(self.node.is_null() && self.spare.is_null() && self.chain.has_let_go());
+        match Node::kept_block(n.max(self.chain.block_room())) {
+            Some((node, part)) => {
+                self.first = node.as_ptr();
+                self.set_node_and_part(node.as_ptr(), part);
+                true
+            }
+            None => false,
+        }
     }
 
     #[inline(never)]
     fn more_room(&mut self, n: usize) -> Result<()> {
-        // Where nothing is kept from before, there is nothing to close or to set aside.
-        if self.node.is_null() && self.spare.is_null() && self.chain.has_let_go() {
-            if let Some((node, part)) = Node::kept_block(n.max(self.chain.block_room())) {
-                self.first = node.as_ptr();
-                self.set_node_and_part(node.as_ptr(), part);
-                return Ok(());
-            }
-        }
-        self.more_room_behind(n)
-    }
-
-    #[inline(never)]
-    fn more_room_behind(&mut self, n: usize) -> Result<()> {
         if self.take_back() && n <= self.cap - self.len {
             return Ok(());
         }
@@ -344,13 +316,13 @@ impl WriteHalf {
         match NonNull::new(node) {
             // SAFETY: a node of ours, or the chain's last one.
             Some(this) => self.set_node_and_part(node, unsafe { this.part() }),
-            None => self.set_no_node(),
+            None => self.set_no_node(NOWHERE),
         }
     }
 
     #[inline]
-    fn set_no_node(&mut self) {
-        let none = Part { data: ptr::dangling_mut(), len: 0, cap: 0, firm: 0 };
+    fn set_no_node(&mut self, data: *mut u8) {
+        let none = Part { data, len: 0, cap: 0, firm: 0 };
         self.set_node_and_part(ptr::null_mut(), none);
     }
 
@@ -499,6 +471,15 @@ impl WriteHalf {
         {
             self.len = 0;
             self.firm = 0;
+        }
+    }
+
+    #[inline]
+    fn will_read(&self, _len: usize) {
+        #[cfg(netpoll_loom)]
+        if let Some(node) = NonNull::new(self.node) {
+            // SAFETY: the current node is alive.
+            unsafe { node.will_read(self.data.wrapping_add(self.firm), _len) };
         }
     }
 
