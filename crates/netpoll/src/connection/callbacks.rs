@@ -30,8 +30,9 @@ pub(crate) trait Session: Send {
     fn step(&mut self, inner: &Arc<Inner>) -> Outcome;
     /// Gives back every block that is consumed.
     fn release(&mut self);
-    /// The turn is given back: as [`release`](Self::release), and what is left waits for more.
-    fn rest(&mut self);
+    /// The turn is given back: as [`release`](Self::release), and what is left waits for more. `input` is
+    /// lent where it is the caller's.
+    fn rest(&mut self, input: Option<&mut linkbuffer::WriteHalf>);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,9 +286,9 @@ impl<S: Service> Session for Served<S> {
         }
     }
 
-    fn rest(&mut self) {
+    fn rest(&mut self, input: Option<&mut linkbuffer::WriteHalf>) {
         if let Some(conn) = &mut self.conn {
-            conn.read_half().rest();
+            conn.read_half().rest(input);
         }
     }
 }

@@ -113,9 +113,28 @@ impl ReadHalf {
     /// Nothing is handled before more comes: what is consumed goes, and what is left is no reason to
     /// stop reading below the limit.
     #[inline]
-    pub(super) fn rest(&mut self) {
-        self.release();
+    pub(super) fn rest(&mut self, input: Option<&mut linkbuffer::WriteHalf>) {
+        match input {
+            // Who lends it sees to its block.
+            Some(input) => self.release_by(|buf| buf.release_and_seal(input)),
+            None => self.release(),
+        }
         self.inner.rests(self.buf.len());
+    }
+
+    /// Gives back what is consumed by `release`.
+    #[inline]
+    fn release_by(&mut self, release: impl FnOnce(&mut linkbuffer::ReadHalf)) {
+        let held = self.buf.held();
+        release(&mut self.buf);
+        if held == 0 {
+            return;
+        }
+        self.inner.give_back(held);
+        let after = self.buf.len();
+        if self.inner.flow.released(after + held, after) {
+            self.inner.rearm();
+        }
     }
 
     fn unbind(&mut self) {
@@ -223,17 +242,8 @@ impl Reader for ReadHalf {
     }
 
     fn release(&mut self) {
-        let held = self.buf.held();
-        self.buf.release();
-        if held == 0 {
-            return;
-        }
-        self.inner.give_back(held);
-        let after = self.buf.len();
-        if self.inner.flow.released(after + held, after) {
-            self.inner.rearm();
-        }
-        if after == 0 && self.live {
+        self.release_by(Reader::release);
+        if self.live && self.buf.is_empty() {
             self.inner.seal_unpolled();
         }
     }

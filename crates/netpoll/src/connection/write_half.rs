@@ -66,15 +66,23 @@ impl WriteHalf {
         let inner = &self.inner;
         inner.check_writable()?;
         self.check_backlog()?;
-        let n = self.buf.flush()?;
-        let target = inner.flushed(n);
-        if inner.queues() && current::queue(inner) {
-            return Ok(n);
-        }
-        inner.push();
-        // All of it leaves now: the block goes back as soon as it is sent.
-        self.buf.seal();
+        let sent = if inner.may_queue() { None } else { inner.send_pending(&mut self.buf) };
+        let n = match sent {
+            Some(n) => n,
+            None => {
+                let n = self.buf.flush()?;
+                inner.flushed(n);
+                if inner.queues() && current::queue(inner) {
+                    return Ok(n);
+                }
+                inner.push();
+                // All of it leaves now: the block goes back as soon as it is sent.
+                self.buf.seal();
+                n
+            }
+        };
         if inner.unsent() > 0 {
+            let target = inner.flushed(0);
             inner.check_sending()?;
             if current::before_wait().is_err() {
                 inner.leave_to_driver();

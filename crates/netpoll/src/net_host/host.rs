@@ -107,7 +107,7 @@ impl Net {
         if !inner.turn.try_take() {
             return inner.turn.claim();
         }
-        inner.with_session(|session| session.iter_mut().for_each(|session| session.rest()));
+        inner.with_session(|session| session.iter_mut().for_each(|session| session.rest(None)));
         !inner.turn.finish()
     }
 }
@@ -306,19 +306,23 @@ impl Host for Net {
     fn rest(&self, at: &At<Self>, work: &Arc<Inner>) {
         work.send_queued();
         current::nothing_queued(work);
+        work.stir();
         // Blocks go back behind each request, so that the next one, of whatever connection, finds
         // them in the CPU's cache.
-        work.with_session(|session| session.iter_mut().for_each(|s| s.rest()));
-        work.stir();
         let rest = |core: &mut Core| {
             // SAFETY: with the core, this thread holds the role of this connection's poller.
-            unsafe { work.seal_input() };
+            unsafe {
+                work.rest_input(|input| {
+                    work.with_session(|s| s.iter_mut().for_each(|s| s.rest(Some(&mut *input))));
+                });
+            }
             if work.is_timed() {
                 core.arm(work);
             }
         };
         let sealed = at.with_core_of(|seat| work.lives_at(seat), rest);
         if sealed.is_none() {
+            work.with_session(|session| session.iter_mut().for_each(|s| s.rest(None)));
             work.rearm_clocks();
         }
         if sealed.is_none() && work.is_open() {

@@ -12,6 +12,7 @@
 mod clocks;
 mod output;
 mod pausing;
+mod rest;
 
 use std::{
     io,
@@ -476,29 +477,6 @@ impl Inner {
         self.shared.life.end();
     }
 
-    /// Gives the input's block back while it is empty: an idle connection holds none.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Inner::fill`].
-    pub(crate) unsafe fn seal_input(&self) {
-        self.open.store(false, Relaxed);
-        self.input.with_mut(|input| {
-            // SAFETY: the caller owns the input.
-            let input = unsafe { &mut *input };
-            input.buf.seal();
-            if input.room > CALM_ROOM && input.buf.occupied() == 0 {
-                input.room = CALM_ROOM;
-            }
-        });
-    }
-
-    /// Whether the input may hold a block.
-    pub(crate) fn is_open(&self) -> bool {
-        // ORDERING: the driver's note, published to the turn's owner by the mark that follows it.
-        self.open.load(Relaxed)
-    }
-
     /// Waits until `done` says something. `want` is how many bytes, held and unread together, the
     /// driver is to wake for.
     pub(crate) fn wait_readable<T>(
@@ -568,14 +546,6 @@ impl Inner {
     fn read_timed_out(&self) -> Error {
         event!(DEBUG, id = self.handle().id(), "a read timed out");
         Error::ReadTimeout
-    }
-
-    /// The reader of a connection that nobody polls has consumed all there was: no block is kept.
-    pub(crate) fn seal_unpolled(&self) {
-        if !self.is_polled() {
-            // SAFETY: nobody polls this connection, and the caller is its one reader.
-            unsafe { self.seal_input() };
-        }
     }
 
     /// Not waiting: reads what is there, where that is the reader's own business.

@@ -50,10 +50,16 @@ impl Inner {
         self.fin.load(Acquire) || self.shared.life.is_broken()
     }
 
+    /// Whether more messages of the connection are about to be handled.
+    #[inline]
+    pub(crate) fn may_queue(&self) -> bool {
+        self.may_queue.load(Relaxed)
+    }
+
     /// Whether a flush of the connection's handler may leave its bytes for a later one: more of its
     /// messages are about to be handled, and little is queued.
     pub(crate) fn queues(&self) -> bool {
-        self.may_queue.load(Relaxed) && self.unsent() < MOST_QUEUED
+        self.may_queue() && self.unsent() < MOST_QUEUED
     }
 
     /// Sends what flushes have left queued, if anything. Never waits.
@@ -67,13 +73,61 @@ impl Inner {
     /// goes on with ours.
     pub(crate) fn push(&self) {
         if self.sender.claim() {
-            loop {
-                self.sender.begin();
-                // SAFETY: this thread owns the sender's turn.
-                self.output.with_mut(|output| self.send(unsafe { &mut *output }));
-                if self.sender.finish() {
-                    break;
+            self.send_and_leave();
+        }
+    }
+
+    /// Flushes the writer's buffer by sending from where its bytes lie, if they lie together, nothing is
+    /// queued before them and nobody else sends: so they need not go through the output. Says how many
+    /// were flushed; if none, nothing was done.
+    #[inline]
+    pub(crate) fn send_pending(&self, buf: &mut linkbuffer::WriteHalf) -> Option<usize> {
+        let pending = buf.pending_run()?;
+        if !self.sender.try_take() {
+            return None;
+        }
+        let ended = self.fin.load(Relaxed) || self.shared.life.is_broken();
+        let n = if ended { 0 } else { pending.len() };
+        if n > 0 {
+            self.flushed(n);
+            match sys::send(self.fd(), pending) {
+                Ok(sent) if sent == n => {
+                    buf.discard();
+                    self.count_sent(n);
+                    self.finish_output();
                 }
+                result => self.send_flushed(buf, result),
+            }
+        }
+        if !self.sender.finish() {
+            self.send_and_leave();
+        }
+        (n > 0).then_some(n)
+    }
+
+    /// What was tried is not sent as a whole: goes on as if it had been flushed first.
+    #[cold]
+    fn send_flushed(&self, buf: &mut linkbuffer::WriteHalf, result: io::Result<usize>) {
+        let flushed = buf.flush();
+        debug_assert!(flushed.is_ok(), "what is pending alone can be flushed");
+        self.output.with_mut(|output| {
+            // SAFETY: this thread owns the sender's turn.
+            let output = unsafe { &mut *output };
+            if self.take_result(output, output.len(), result) {
+                self.send(output);
+            }
+        });
+        buf.seal();
+    }
+
+    /// Sends until nobody asks for more, and gives back the sender's turn, which this thread owns.
+    fn send_and_leave(&self) {
+        loop {
+            self.sender.begin();
+            // SAFETY: this thread owns the sender's turn.
+            self.output.with_mut(|output| self.send(unsafe { &mut *output }));
+            if self.sender.finish() {
+                break;
             }
         }
     }
@@ -99,35 +153,50 @@ impl Inner {
                     sys::send_vectored(self.fd(), &slices[..n])
                 }
             };
-            match result {
-                Ok(n) => {
-                    self.advance_output(output, n);
-                    let sent = self.shared.counters.add_sent(n);
-                    if !self.turn.is_taken() {
-                        // Else the end of its turn does it.
-                        self.stir();
-                    }
-                    self.full.clear();
-                    let have = usize::try_from(sent).unwrap_or(usize::MAX);
-                    self.drained.notify(have);
-                    if n == len {
-                        // Who has flushed more meanwhile has marked the sender's turn.
-                        return self.finish_output();
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.full.found() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    self.fail(&error);
-                    let rest = output.len();
-                    self.advance_output(output, rest);
-                    return;
-                }
+            if !self.take_result(output, len, result) {
+                return;
             }
         }
+    }
+
+    /// What came of sending the `len` bytes of the output. Whether to try again.
+    #[inline]
+    fn take_result(
+        &self,
+        output: &mut linkbuffer::ReadHalf,
+        len: usize,
+        result: io::Result<usize>,
+    ) -> bool {
+        match result {
+            Ok(n) => {
+                self.advance_output(output, n);
+                self.count_sent(n);
+                if n == len {
+                    // Who has flushed more meanwhile has marked the sender's turn.
+                    self.finish_output();
+                }
+                n < len
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => !self.full.found(),
+            Err(error) => {
+                self.fail(&error);
+                let rest = output.len();
+                self.advance_output(output, rest);
+                false
+            }
+        }
+    }
+
+    /// The kernel has taken `n` bytes more.
+    #[inline]
+    fn count_sent(&self, n: usize) {
+        let sent = self.shared.counters.add_sent(n);
+        if !self.turn.is_taken() {
+            // Else the end of its turn does it.
+            self.stir();
+        }
+        self.full.clear();
+        self.drained.notify(usize::try_from(sent).unwrap_or(usize::MAX));
     }
 
     /// Everything that was flushed is sent: if our half is to end, it ends here.
