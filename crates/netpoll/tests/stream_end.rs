@@ -400,11 +400,13 @@ fn close_sends_what_was_flushed_to_a_slow_reader() {
     let why = Arc::clone(&closed);
     let expected = Arc::new(pattern(6 * MIB, 4));
     let bytes = Arc::clone(&expected);
+    let (send, handles) = std::sync::mpsc::channel();
     let service = Callbacks::new(|_: &Handle| Ok(()))
         .on_request(move |conn, ()| {
             conn.read_byte()?;
             let mut half = conn.take_write_half().unwrap();
             let bytes = Arc::clone(&bytes);
+            send.send(conn.handle())?;
             // Its flush waits; closing lingers for it, on its own thread.
             thread::spawn(move || {
                 half.write_binary(&bytes).unwrap();
@@ -421,7 +423,8 @@ fn close_sends_what_was_flushed_to_a_slow_reader() {
     let (_loop, addr) = serve(builder, service);
     let mut client = connect(addr);
     client.write_all(b"x").unwrap();
-    thread::sleep(Duration::from_millis(200));
+    let handle = handles.recv_timeout(common::PATIENCE).unwrap();
+    eventually("a flush that waits", || handle.bytes_sent() > 0);
     client.shutdown(Shutdown::Write).unwrap();
     thread::sleep(Duration::from_millis(50));
     let mut all = Vec::new();
