@@ -15,7 +15,7 @@ use crate::{
     Listener,
     config::Options,
     connection::{Connection, Served, Session, handle::Shared, inner::Inner},
-    net_host::{Berth, Failures, Net},
+    net_host::{Berth, Failures, Net, ahead::Near},
     sched::{Scheduler, Seat},
     service::Service,
 };
@@ -38,8 +38,8 @@ pub(crate) fn connection(
     Connection::new(inner, reader, writer)
 }
 
-/// Gives `conn` to the callbacks of `service`. The caller sees to it that its turn, which is
-/// taken, is run.
+/// Gives `conn` to the callbacks of `service`, and enters it into the table of its home. The caller
+/// has it catch up there, and sees to it that its turn, which is taken, is run.
 pub(crate) fn serve<S: Service>(
     conn: Connection,
     service: Arc<S>,
@@ -48,8 +48,13 @@ pub(crate) fn serve<S: Service>(
     let inner = Arc::clone(conn.inner());
     inner.set_served();
     inner.set_on_disconnect(Arc::<S>::clone(&service));
+    let [input, output] = conn.buffers();
     let session: Box<dyn Session> = Box::new(Served::new(service, conn, state));
+    let near = Near::of(Arc::as_ptr(&inner), [input, output, (&raw const *session).cast()]);
     inner.with_session(|place| *place = Some(session));
+    if let Err(error) = inner.enter_table(near) {
+        inner.give_up(error.into());
+    }
     inner
 }
 
@@ -81,7 +86,7 @@ impl Acceptor {
 }
 
 impl Net {
-    /// A served connection over what `acceptor` accepted on `seat`, in its poller's table.
+    /// A served connection over what `acceptor` accepted on `seat`.
     pub(crate) fn admit(
         &self,
         sched: &Arc<Scheduler<Self>>,
@@ -95,8 +100,8 @@ impl Net {
         };
         let is_tcp = !peer.is_unix();
         let conn = connection(fd, Some(peer), is_tcp, &acceptor.options, berth);
-        conn.inner().enter_table()?;
-        self.catch_up(conn.inner());
-        Ok((acceptor.start)(conn))
+        let inner = (acceptor.start)(conn);
+        self.catch_up(&inner);
+        Ok(inner)
     }
 }

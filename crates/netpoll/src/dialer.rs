@@ -17,7 +17,7 @@ use crate::{
     connection::Connection,
     current,
     net::{self, ConnectOptions, ToTarget},
-    net_host::Net,
+    net_host::{Net, ahead::Near},
     sched::Scheduler,
     sync::atomic::{
         AtomicBool,
@@ -148,7 +148,7 @@ fn watched(sched: Arc<Scheduler<Net>>, fd: OwnedFd, peer: Option<Addr>) -> Resul
     let berth = sched.host.berth(&sched)?;
     let conn = accept::connection(fd, peer, is_tcp, &options, berth);
     let inner = conn.inner();
-    inner.enter_table()?;
+    inner.enter_table(Near::default())?;
     inner.register(Interest::RDHUP)?;
     inner.shared.life.open();
     inner.home().sched.host.tally.dialed.count();

@@ -137,12 +137,8 @@ impl EventLoop {
             let inner = moved;
             inner.move_to(berth);
             inner.set_attached();
-            let entered = inner.enter_table();
-            inner.home().sched.host.catch_up(&inner);
             let inner = accept::serve(conn, service, Some(state));
-            if let Err(error) = entered {
-                inner.give_up(error.into());
-            }
+            inner.home().sched.host.catch_up(&inner);
             inner.command(Command::Run(Arc::clone(&inner)));
         };
         // Whoever polls it now must have stopped before another one starts.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // Reading sockets is for the role's holder: each such place says why it is.
 
 mod accepting;
+pub(crate) mod ahead;
 mod drain;
 mod due;
 pub(crate) mod habit;
@@ -26,7 +27,7 @@ use poller::{
 
 #[allow(unreachable_pub)] // The crate exports it.
 pub use self::tally::Closes;
-use self::{accepting::Accepting, due::Due, listeners::Door, tally::Tally};
+use self::{accepting::Accepting, ahead::Near, due::Due, listeners::Door, tally::Tally};
 pub(crate) use self::{
     listeners::Failures,
     pollers::{Berth, Link},
@@ -48,7 +49,7 @@ const BATCH: usize = 256;
 
 /// What a poller's token stands for.
 pub(crate) enum Entry {
-    Connection(Weak<Inner>),
+    Connection(Weak<Inner>, Near),
     /// One that is closed and has last bytes to send or to drop.
     Lingering(Box<Lingering>),
     Listener(Weak<Acceptor>),

@@ -234,6 +234,10 @@ pub(crate) struct Tail {
 unsafe impl Send for Tail {}
 
 impl Tail {
+    pub(crate) fn shared_at(&self) -> *const () {
+        self.link.0.as_ptr().cast_const().cast()
+    }
+
     /// The writer's own counter (C1).
     #[inline]
     pub(super) fn flushed(&self) -> usize {
@@ -444,6 +448,10 @@ pub(crate) struct Head {
 unsafe impl Send for Head {}
 
 impl Head {
+    pub(crate) fn shared_at(&self) -> *const () {
+        self.link.0.as_ptr().cast_const().cast()
+    }
+
     /// How many bytes lie together from `at` on, as far as is known.
     #[inline]
     fn run_len(&self) -> usize {

@@ -59,6 +59,11 @@ impl Connection {
         self.read.inner()
     }
 
+    /// Where the two buffers lie, the input's first.
+    pub(crate) fn buffers(&self) -> [*const (); 2] {
+        [self.read.buffer().shared_at(), self.write.shared_at()]
+    }
+
     /// The view of this connection that works from anywhere.
     pub fn handle(&self) -> Handle {
         self.inner().handle()

@@ -21,6 +21,10 @@ impl WriteHalf {
         Self { inner, buf, live: true }
     }
 
+    pub(super) fn shared_at(&self) -> *const () {
+        self.buf.shared_at()
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.live
     }

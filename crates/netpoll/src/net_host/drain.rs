@@ -144,7 +144,7 @@ impl Net {
         }
         let mut ready = Vec::new();
         for entry in core.batch.iter() {
-            let Entry::Connection(inner) = entry else { continue };
+            let Entry::Connection(inner, _) = entry else { continue };
             let Some(inner) = inner.upgrade() else { continue };
             let life = &inner.shared.life;
             if at_once {

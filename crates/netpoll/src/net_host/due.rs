@@ -42,7 +42,7 @@ impl Core {
     pub(super) fn look_at(&mut self, at: Stamp, token: Token) {
         let batch = &self.batch;
         self.timers.insert(at, token, |at, &token| match batch.get(token) {
-            Some(Entry::Connection(inner)) => {
+            Some(Entry::Connection(inner, _)) => {
                 inner.upgrade().is_some_and(|inner| inner.is_armed(at))
             }
             other => other.is_some(),
@@ -76,7 +76,7 @@ impl Net {
         token: Token,
     ) -> Step<Arc<Inner>> {
         let inner = match core.batch.get(token) {
-            Some(Entry::Connection(inner)) => inner.upgrade(),
+            Some(Entry::Connection(inner, _)) => inner.upgrade(),
             Some(Entry::Lingering(lingering)) => {
                 let inner = Arc::clone(&lingering.inner);
                 self.let_go(core, &inner);

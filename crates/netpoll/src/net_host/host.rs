@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use poller::{Event, Token, sys::ThreadClock};
 
-use super::{Command, Core, Entry, Net, Shared, habit::Watched, lock_std};
+use super::{Command, Core, Entry, Net, Shared, ahead, habit::Watched, lock_std};
 use crate::{
     config::Runner,
     connection::inner::{Fill, Inner},
@@ -59,7 +59,7 @@ impl Net {
                 }
                 return Step::Again;
             }
-            Some(Entry::Connection(inner)) => match inner.upgrade() {
+            Some(Entry::Connection(inner, _)) => match inner.upgrade() {
                 Some(inner) => inner,
                 None => return Step::Again,
             },
@@ -122,6 +122,9 @@ impl Host for Net {
     fn advance(&self, seat: &Arc<Seat<Self>>, core: &mut Core) -> Step<Arc<Inner>> {
         if let Some(event) = core.events.get(core.cursor) {
             core.cursor += 1;
+            if self.served() > ahead::FEW {
+                core.look_ahead();
+            }
             return self.event(seat, core, event.token(), Ready::of(&event));
         }
         if let Some(token) = core.walk.pop() {
@@ -190,7 +193,7 @@ impl Host for Net {
     fn ending(&self, _: &Arc<Seat<Self>>, core: &mut Core) {
         self.let_all_go(core);
         for entry in core.batch.iter() {
-            let Entry::Connection(inner) = entry else { continue };
+            let Entry::Connection(inner, _) = entry else { continue };
             if let Some(inner) = inner.upgrade() {
                 // One that was taken out of the loop: from here on its reader reads for itself.
                 inner.let_go();

@@ -36,7 +36,7 @@ use crate::{
     budget::Charge,
     config::Options,
     contain::contained,
-    net_host::{Berth, Command, Entry, Link, Net},
+    net_host::{Berth, Command, Entry, Link, Net, ahead::Near},
     sched::{Scheduler, Seat, flow::Flow, full::Full, slot::Slot, turn::Turn},
     service::{BoxError, Service},
     sync::{
@@ -264,8 +264,8 @@ impl Inner {
     /// # Errors
     ///
     /// The table is full.
-    pub(crate) fn enter_table(self: &Arc<Self>) -> Result<()> {
-        self.enter_table_as(Entry::Connection(Arc::downgrade(self)))
+    pub(crate) fn enter_table(self: &Arc<Self>, near: Near) -> Result<()> {
+        self.enter_table_as(Entry::Connection(Arc::downgrade(self), near))
     }
 
     pub(crate) fn enter_table_as(&self, entry: Entry) -> Result<()> {
