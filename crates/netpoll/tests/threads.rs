@@ -7,11 +7,12 @@
 mod common;
 
 use std::{
+    cell::Cell,
     fs,
     io::{self, Read, Write},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::Duration,
@@ -56,29 +57,41 @@ fn named(name: &str) -> usize {
 fn a_role_that_no_thread_can_be_had_for_is_tried_again() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
-    let filtered = AtomicBool::new(false);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
     let service = Callbacks::new(|_: &Handle| Ok(())).on_request(move |conn, ()| {
-        // This thread drives the only poller, and is the only one that there is: nobody else is there to
-        // read what the handler is going to wait for.
-        if !filtered.swap(true, SeqCst) {
+        thread_local!(static FILTERED: Cell<bool> = const { Cell::new(false) });
+        if !FILTERED.replace(true) {
             refuse_threads();
         }
+        count.fetch_add(1, SeqCst);
+        // Who drives the only poller passes that on before it waits.
         let got = conn.next(3)?.to_vec();
         conn.write_binary(&got)?;
         Ok(conn.flush().map(drop)?)
     });
     let builder = EventLoop::builder()
         .pollers(1)
-        .read_timeout(Some(PATIENCE))
+        .read_timeout(Some(2 * PATIENCE))
         .on_notice(move |notice| tell.lock().unwrap().push(notice.clone()));
     let (event_loop, addr) = serve(builder, service);
-    let mut client = connect(addr);
-    client.write_all(b"a").unwrap();
-    eventually("a refusal", || event_loop.stats().threads_refused > 0);
-    client.write_all(b"bc").unwrap();
-    let mut answer = [0; 3];
-    client.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"abc");
+    // At once, unless the watchdog has brought other threads meanwhile: then these wait as well.
+    let mut clients = Vec::new();
+    eventually("a refusal", || {
+        if begun.load(SeqCst) == clients.len() && event_loop.stats().threads_refused == 0 {
+            let mut client = connect(addr);
+            client.write_all(b"a").unwrap();
+            clients.push(client);
+        }
+        event_loop.stats().threads_refused > 0
+    });
+    // Nobody is there to read what the last handler waits for, until somebody is.
+    for client in &mut clients {
+        client.write_all(b"bc").unwrap();
+        let mut answer = [0; 3];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"abc");
+    }
     eventually("a notice", || {
         let told = told.lock().unwrap();
         told.iter().any(|one| matches!(one, Notice::ThreadsRefused { refused } if *refused > 0))
@@ -91,24 +104,31 @@ fn a_role_that_no_thread_can_be_had_for_is_tried_again() {
 }
 
 #[test]
-fn a_poller_that_is_added_where_threads_are_refused_gets_one() {
-    let (event_loop, addr) = serve(EventLoop::builder().pollers(1).name("added"), echo());
-    ping(&mut connect(addr), b"one");
-    // The watchdog sleeps by then.
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(named("added"), 1);
-    let set = event_loop.clone();
-    let setting = thread::spawn(move || {
-        refuse_threads();
-        set.set_pollers(3)
+fn pollers_that_are_added_where_threads_are_refused_get_them() {
+    const MANY: usize = 3;
+    let mut rounds = 0;
+    // Where the watchdog has brought a thread to spare meanwhile, that brings the others.
+    eventually("a refusal", || {
+        rounds += 1;
+        let name = format!("added{rounds}");
+        let (event_loop, addr) = serve(EventLoop::builder().pollers(1).name(&name), echo());
+        ping(&mut connect(addr), b"one");
+        // The watchdog sleeps by then.
+        thread::sleep(Duration::from_millis(300));
+        let set = event_loop.clone();
+        let setting = thread::spawn(move || {
+            refuse_threads();
+            set.set_pollers(MANY)
+        });
+        setting.join().unwrap().unwrap();
+        let refused = event_loop.stats().threads_refused > 0;
+        // Nothing comes that would wake anybody.
+        eventually("their threads", || named(&name) >= MANY);
+        for _ in 0..2 * MANY {
+            ping(&mut connect(addr), b"all of them");
+        }
+        refused
     });
-    setting.join().unwrap().unwrap();
-    assert!(event_loop.stats().threads_refused > 0);
-    // Nothing comes that would wake anybody.
-    eventually("their threads", || named("added") >= 3);
-    for _ in 0..6 {
-        ping(&mut connect(addr), b"all of them");
-    }
 }
 
 #[test]
