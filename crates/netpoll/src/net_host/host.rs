@@ -268,7 +268,7 @@ impl Host for Net {
             };
             match watched {
                 Some((seat, watched)) => watched.end(&seat.shared.habit),
-                None => drop(at.with_seat(|seat| seat.shared.habit.came_back())),
+                None => at.seat().into_iter().for_each(|seat| seat.shared.habit.came_back()),
             }
             if outcome == Outcome::Over {
                 // Taken with replies in the queue, or closed: they leave now, if they can.
@@ -378,8 +378,8 @@ fn end_batch(core: &mut Core) {
 
 /// About to run a handler: passes the role on where handlers mostly block.
 #[inline]
-fn passed_early(at: &At<Net>) -> Option<(Arc<Seat<Net>>, Watched)> {
-    let seat = at.with_seat(|seat| seat.shared.habit.is_to_block().then(|| Arc::clone(seat)))??;
+fn passed_early(at: &At<Net>) -> Option<(&Arc<Seat<Net>>, Watched)> {
+    let seat = at.seat().filter(|seat| seat.shared.habit.is_to_block())?;
     at.hand_over();
     Some((seat, Watched::begin()))
 }

@@ -403,8 +403,7 @@ impl<H: Host> Scheduler<H> {
                 match step {
                     Step::Run(work) => at.start(work),
                     Step::Aside => {
-                        let seat = at.seat();
-                        at.in_handler(|| seat.iter().for_each(|seat| self.host.aside(seat)));
+                        at.in_handler(|| at.seat.iter().for_each(|seat| self.host.aside(seat)));
                     }
                     Step::Again => {}
                     Step::Empty => {
@@ -436,23 +435,23 @@ impl<H: Host> Scheduler<H> {
 
     /// DRIVING → the kernel → DRIVING, or the end.
     fn sleep(&self, at: &At<H>, block: bool) {
-        let Some((seat, hold)) = at.role.take() else { return };
+        let (Some(seat), Some(hold)) = (&at.seat, at.hold.take()) else { return };
         let (finished, leftovers) = seat.core.with_mut(|core| {
             // SAFETY: `hold` says that this thread drives (R2); no other reference to the core is
             // alive, since `with_core` lends it only for the length of a call.
             let core = unsafe { &mut *core };
-            (self.host.finished(&seat, core), self.host.has_leftovers(core))
+            (self.host.finished(seat, core), self.host.has_leftovers(core))
         });
         // ORDERING: pairs with the release in `call`: whoever called since is answered first.
         if finished && (self.is_ending() || seat.is_retiring()) && !seat.called.load(Acquire) {
             // SAFETY: as above.
-            seat.core.with_mut(|core| self.host.ending(&seat, unsafe { &mut *core }));
+            seat.core.with_mut(|core| self.host.ending(seat, unsafe { &mut *core }));
             seat.role.end(hold);
             // ORDERING: see `Seat::send`.
             fence(SeqCst);
             seat.clear_out(&self.host);
             if seat.is_retiring() {
-                lock(&self.seats).retain(|other| !Arc::ptr_eq(other, &seat));
+                lock(&self.seats).retain(|other| !Arc::ptr_eq(other, seat));
             }
             if self.live.fetch_sub(1, AcqRel) == 1 {
                 self.dog.rouse();
@@ -464,7 +463,7 @@ impl<H: Host> Scheduler<H> {
         let called = !cfg!(netpoll_mutant = "sleep_without_recheck") && seat.answer();
         seat.core.with_mut(|core| {
             // SAFETY: as above, in ASLEEP (R2).
-            self.host.poll(&seat, unsafe { &mut *core }, block && !called && !leftovers);
+            self.host.poll(seat, unsafe { &mut *core }, block && !called && !leftovers);
         });
         seat.role.awake(&hold);
         self.dog.look(&self.counters);
@@ -472,7 +471,7 @@ impl<H: Host> Scheduler<H> {
             let mut commands = std::mem::take(&mut *lock(&seat.inbox));
             seat.core.with_mut(|core| {
                 // SAFETY: as above, in DRIVING (R2).
-                self.host.receive(&seat, unsafe { &mut *core }, &mut commands);
+                self.host.receive(seat, unsafe { &mut *core }, &mut commands);
             });
             // Its memory serves again, unless somebody was faster.
             let mut inbox = lock(&seat.inbox);
@@ -482,7 +481,7 @@ impl<H: Host> Scheduler<H> {
             }
             drop(inbox);
         }
-        at.role.set(Some((seat, hold)));
+        at.hold.set(Some(hold));
     }
 }
 
@@ -490,7 +489,10 @@ impl<H: Host> Scheduler<H> {
 pub struct At<H: Host> {
     /// The scheduler.
     pub sched: Arc<Scheduler<H>>,
-    role: Cell<Option<(Arc<Seat<H>>, Hold)>>,
+    /// What it began to drive, if anything.
+    seat: Option<Arc<Seat<H>>>,
+    /// The role of that seat, as far as this thread knows.
+    hold: Cell<Option<Hold>>,
     place: Cell<Option<Lane>>,
 }
 
@@ -502,7 +504,8 @@ impl<H: Host> fmt::Debug for At<H> {
 
 impl<H: Host> At<H> {
     fn new(sched: Arc<Scheduler<H>>, role: Option<(Arc<Seat<H>>, Hold)>) -> Self {
-        Self { sched, role: Cell::new(role), place: Cell::new(None) }
+        let (seat, hold) = role.unzip();
+        Self { sched, seat, hold: Cell::new(hold), place: Cell::new(None) }
     }
 
     /// Lends the core, in DRIVING. Nothing where this thread holds no role.
@@ -510,13 +513,14 @@ impl<H: Host> At<H> {
     /// Not to be called in the HANDLER state: see [`At::aside_from_handler`].
     #[inline]
     fn with_core<R>(&self, f: impl FnOnce(&Arc<Seat<H>>, &mut H::Core) -> R) -> Option<R> {
+        let seat = self.seat.as_ref()?;
         // Out of the cell while the core is lent: a second borrow finds no role.
-        let (seat, hold) = self.role.take()?;
+        let hold = self.hold.take()?;
         // SAFETY: this thread holds the role, in DRIVING (R2): `in_handler` is the only way into
         // HANDLER, it takes the role back by `leave`, and `aside_from_handler` goes through that
         // as well.
-        let result = seat.core.with_mut(|core| f(&seat, unsafe { &mut *core }));
-        self.role.set(Some((seat, hold)));
+        let result = seat.core.with_mut(|core| f(seat, unsafe { &mut *core }));
+        self.hold.set(Some(hold));
         Some(result)
     }
 
@@ -549,31 +553,26 @@ impl<H: Host> At<H> {
     }
 
     /// Whether this thread holds the role of a seat that `which` accepts, as far as it knows.
+    #[inline]
     fn drives(&self, which: impl FnOnce(&Arc<Seat<H>>) -> bool) -> bool {
-        self.peek_role(|seat, _| which(seat)).unwrap_or(false)
+        self.seat().is_some_and(which)
     }
 
     /// The seat that this thread drives, as far as it knows.
-    pub fn seat(&self) -> Option<Arc<Seat<H>>> {
-        self.peek_role(|seat, _| Arc::clone(seat))
+    #[inline]
+    pub fn seat(&self) -> Option<&Arc<Seat<H>>> {
+        let hold = self.hold.take();
+        let drives = hold.is_some();
+        self.hold.set(hold);
+        self.seat.as_ref().filter(|_| drives)
     }
 
     /// In the HANDLER state: whether the role has surely not been taken yet.
     pub fn keeps_role(&self) -> bool {
-        self.peek_role(|seat, hold| seat.role.is_kept(hold)).unwrap_or(false)
-    }
-
-    /// Lends the seat that this thread drives, as far as it knows.
-    #[inline]
-    pub fn with_seat<R>(&self, f: impl FnOnce(&Arc<Seat<H>>) -> R) -> Option<R> {
-        self.peek_role(|seat, _| f(seat))
-    }
-
-    fn peek_role<R>(&self, f: impl FnOnce(&Arc<Seat<H>>, &Hold) -> R) -> Option<R> {
-        let role = self.role.take()?;
-        let result = f(&role.0, &role.1);
-        self.role.set(Some(role));
-        Some(result)
+        let (Some(seat), Some(hold)) = (&self.seat, self.hold.take()) else { return false };
+        let kept = seat.role.is_kept(&hold);
+        self.hold.set(Some(hold));
+        kept
     }
 
     /// Runs user code: in the HANDLER state where this thread holds a role.
@@ -587,18 +586,16 @@ impl<H: Host> At<H> {
 
     #[inline]
     fn enter(&self) {
-        if let Some((seat, mut hold)) = self.role.take() {
+        if let (Some(seat), Some(mut hold)) = (&self.seat, self.hold.take()) {
             seat.role.enter(&mut hold);
-            self.role.set(Some((seat, hold)));
+            self.hold.set(Some(hold));
         }
     }
 
     #[inline]
     fn leave(&self) {
-        if let Some((seat, hold)) = self.role.take() {
-            if let Some(hold) = seat.role.leave(hold) {
-                self.role.set(Some((seat, hold)));
-            }
+        if let (Some(seat), Some(hold)) = (&self.seat, self.hold.take()) {
+            self.hold.set(seat.role.leave(hold));
         }
     }
 
@@ -606,19 +603,17 @@ impl<H: Host> At<H> {
     /// the watchdog.
     #[inline]
     pub fn renew(&self) {
-        if let Some((seat, hold)) = self.role.take() {
-            if let Some(hold) = seat.role.renew(hold) {
-                self.role.set(Some((seat, hold)));
-            }
+        if let (Some(seat), Some(hold)) = (&self.seat, self.hold.take()) {
+            self.hold.set(seat.role.renew(hold));
         }
     }
 
     /// In a handler, before any wait: passes the role on, if this thread still has it.
     pub fn hand_over(&self) {
-        if let Some((seat, hold)) = self.role.take() {
+        if let (Some(seat), Some(hold)) = (&self.seat, self.hold.take()) {
             if seat.role.pass(hold) {
                 self.sched.counters.handovers.count();
-                self.sched.host.offer(&self.sched, seat);
+                self.sched.host.offer(&self.sched, Arc::clone(seat));
             }
         }
     }
