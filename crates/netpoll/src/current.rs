@@ -11,10 +11,6 @@ use crate::{
     connection::inner::Inner,
     net_host::{Core, Net},
     sched::{At, Mode, Scheduler, Seat},
-    sync::{
-        atomic::{Ordering::SeqCst, fence},
-        lock,
-    },
     trace::event,
 };
 
@@ -109,20 +105,11 @@ pub(crate) fn queue(inner: &Arc<Inner>) -> bool {
             return false;
         }
         if place.queued.get() {
-            // ORDERING: pairs with the fence in `take_queued`: either this thread sees that it lost
-            // the role, or who took it sees what is queued.
-            fence(SeqCst);
             return place.at.keeps_role();
         }
         let Some(seat) = place.at.seat() else { return false };
-        let mut queued = lock(&seat.shared.queued);
-        // Under the lock: who takes the role looks here under the lock as well, so it either finds
-        // this, or has been seen. And what the next holder's handlers leave here stays theirs.
-        let kept = place.at.keeps_role();
-        if kept {
-            *queued = Some(Arc::clone(inner));
-            place.queued.set(true);
-        }
+        let kept = seat.shared.queued.enter(|| place.at.keeps_role(), || Arc::clone(inner));
+        place.queued.set(kept);
         kept
     })
     .unwrap_or(false)
@@ -133,11 +120,7 @@ pub(crate) fn nothing_queued(inner: &Arc<Inner>) {
     with(|place| {
         if place.queued.take() {
             if let Some(seat) = place.at.seat() {
-                // Where the role was lost unnoticed, another handler's may be there by now.
-                let mut queued = lock(&seat.shared.queued);
-                if queued.as_ref().is_some_and(|queued| Arc::ptr_eq(queued, inner)) {
-                    queued.take();
-                }
+                seat.shared.queued.take_if(|queued| Arc::ptr_eq(queued, inner));
             }
         }
     });
@@ -145,9 +128,7 @@ pub(crate) fn nothing_queued(inner: &Arc<Inner>) {
 
 /// Whoever takes the role of `seat` sends what the last holder's handler had left queued.
 pub(crate) fn take_queued(seat: &Seat<Net>) {
-    fence(SeqCst);
-    let queued = lock(&seat.shared.queued).take();
-    if let Some(inner) = queued {
+    if let Some(inner) = seat.shared.queued.take() {
         inner.send_queued();
     }
 }

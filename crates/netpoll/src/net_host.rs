@@ -36,7 +36,7 @@ use crate::{
     accept::Acceptor,
     config::{BuildError, MOST_POLLERS, Options},
     connection::inner::{Fill, Inner},
-    sched::Scheduler,
+    sched::{Scheduler, queued::Queued},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize},
@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     /// Whether handlers here mostly block.
     pub(crate) habit: habit::Habit,
     /// The connection whose handler left flushed bytes queued.
-    pub(crate) queued: Mutex<Option<Arc<Inner>>>,
+    pub(crate) queued: Queued<Arc<Inner>>,
     asides: Mutex<Asides>,
 }
 
@@ -209,7 +209,7 @@ impl Net {
             clock: Mutex::new(None),
             due: due.clone(),
             habit: habit::Habit::new(),
-            queued: Mutex::new(None),
+            queued: Queued::new(),
             asides: Mutex::new(Asides::default()),
         };
         let core = Core {

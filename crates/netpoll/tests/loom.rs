@@ -14,6 +14,8 @@ mod close;
 mod mux;
 #[path = "loom/places.rs"]
 mod places;
+#[path = "loom/queued.rs"]
+mod queued;
 #[path = "loom/retire.rs"]
 mod retire;
 #[path = "loom/sim.rs"]

@@ -11,6 +11,7 @@
 //! | `role.rs` | who drives a poller |
 //! | `turn.rs` | who runs a connection's handlers |
 //! | `places.rs` | the cap on handlers, and the queue at the cap |
+//! | `queued.rs` | sending what a handler that lost its role has left |
 //! | `slot.rs` | waiting and waking |
 //! | `flow.rs` | pausing input at its limit |
 //! | `full.rs` | a socket that takes no more |
@@ -26,6 +27,7 @@
 pub mod flow;
 pub mod full;
 pub mod places;
+pub mod queued;
 pub mod role;
 pub mod slot;
 pub mod turn;
@@ -567,7 +569,9 @@ impl<H: Host> At<H> {
         self.seat.as_ref().filter(|_| drives)
     }
 
-    /// In the HANDLER state: whether the role has surely not been taken yet.
+    /// In the HANDLER state: whether the role has not been taken yet. Whoever takes it later sees
+    /// what this thread has done before this.
+    #[inline]
     pub fn keeps_role(&self) -> bool {
         let (Some(seat), Some(hold)) = (&self.seat, self.hold.take()) else { return false };
         let kept = seat.role.is_kept(&hold);

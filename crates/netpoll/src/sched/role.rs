@@ -23,6 +23,8 @@
 //! - **R4** A vacated role is offered by whoever vacated it, exactly once, and taken exactly once.
 //! - **R5** Before the kernel, the holder stores ASLEEP, fences, and looks at its inbox once more;
 //!   who fills an inbox fences, and then wakes a poller that is ASLEEP.
+//! - **R6** A success of `is_kept` is a read-modify-write: what the thread did before it is visible to
+//!   whoever takes the role later. (A load could be older than that.)
 
 use crate::sync::atomic::{
     AtomicU64,
@@ -199,9 +201,20 @@ impl Role {
         Look(self.word.load(Relaxed)).state() == State::Asleep
     }
 
-    /// In the handler state: whether nobody has taken the role from `hold` so far.
+    /// In the handler state: whether nobody has taken the role from `hold` so far. Whoever takes it
+    /// later sees what the calling thread has done before this (R6).
+    #[cfg(not(netpoll_mutant = "kept_by_load"))]
+    #[inline]
     pub fn is_kept(&self, hold: &Hold) -> bool {
-        // ORDERING: Acquire only to keep later accesses behind it; callers that need more fence.
+        let word = Look::of(hold.epoch, State::Handler).0;
+        // ORDERING: release, for the acquire half of the exchange in `vacate`; nothing is acquired.
+        self.word.compare_exchange(word, word, Release, Relaxed).is_ok()
+    }
+
+    /// The mistake of a look that may be older than what the caller did.
+    #[cfg(netpoll_mutant = "kept_by_load")]
+    pub fn is_kept(&self, hold: &Hold) -> bool {
+        // ORDERING: none that would help.
         self.word.load(Acquire) == Look::of(hold.epoch, State::Handler).0
     }
 
