@@ -86,12 +86,15 @@ pub struct Hold {
 #[derive(Debug)]
 pub struct Role {
     word: AtomicU64,
+    /// The word that the watchdog has seen, and will compare with.
+    suspected: AtomicU64,
 }
 
 impl Role {
     /// A role that is vacant and waits for its first [`Role::take`].
     pub fn vacant() -> Self {
-        Self { word: AtomicU64::new(Look::of(0, State::Vacant).0) }
+        let word = Look::of(0, State::Vacant).0;
+        Self { word: AtomicU64::new(word), suspected: AtomicU64::new(word) }
     }
 
     /// Vacant → driving. To be called once per vacancy, by whoever the offer reached (R4).
@@ -122,12 +125,22 @@ impl Role {
         self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok().then_some(hold)
     }
 
-    /// Handler → the next handler, which the watchdog is to tell from this one; or nothing where the
-    /// role was taken meanwhile (R3).
+    /// Watchdog: it will compare with this look.
+    pub fn suspect(&self, seen: Look) {
+        // ORDERING: what sees it late lets a handler pass for the one before it, for that long.
+        self.suspected.store(seen.0, Relaxed);
+    }
+
+    /// Handler → the next handler. Where the watchdog has looked at this one, the next is another one
+    /// to it; or nothing, where the role was taken meanwhile (R3).
     #[cfg(not(netpoll_mutant = "renew_without_cas"))]
     #[inline]
     pub fn renew(&self, hold: Hold) -> Option<Hold> {
         let from = Look::of(hold.epoch, State::Handler).0;
+        // ORDERING: see `suspect`.
+        if self.suspected.load(Relaxed) != from {
+            return Some(hold);
+        }
         let next = Hold { epoch: hold.epoch + 1 };
         let to = Look::of(next.epoch, State::Handler).0;
         // ORDERING: release, as `store` on entering a handler; nothing is acquired.
@@ -230,5 +243,27 @@ impl Role {
         // ORDERING: release, for `seize` followed by `take`: the next holder sees the core as
         // this one left it when it entered its handler.
         self.word.store(Look::of(hold.epoch, state).0, Release);
+    }
+}
+
+#[cfg(all(test, not(netpoll_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_looked_at_goes_on_as_another() {
+        let role = Role::vacant();
+        let mut hold = role.take();
+        role.enter(&mut hold);
+        let look = role.look();
+        let hold = role.renew(hold).unwrap();
+        assert_eq!(role.look(), look, "nobody has looked");
+        role.suspect(look);
+        let hold = role.renew(hold).unwrap();
+        assert_ne!(role.look(), look);
+        assert!(!role.seize(look), "that one has returned");
+        role.suspect(role.look());
+        assert!(role.seize(role.look()));
+        assert!(role.renew(hold).is_none());
     }
 }

@@ -140,6 +140,7 @@ pub fn run<H: Host>(sched: &Arc<Scheduler<H>>, mut watch: H::Watch) {
         }
         seen.retain(|&(_, look)| look.state() == State::Handler);
         for (seat, look) in &seen {
+            seat.role.suspect(*look);
             watch.suspect(seat, *look);
         }
         watch.pause(sched, !seen.is_empty());

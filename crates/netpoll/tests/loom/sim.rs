@@ -662,6 +662,7 @@ pub fn check(case: Case, peer: fn(&Sim), wanted: &'static [(usize, usize)]) {
             Dog::Once => threads.push(thread::spawn(move || {
                 let seat = Arc::clone(&watched.seats()[0]);
                 let look = seat.role.look();
+                seat.role.suspect(look);
                 if seat.role.seize(look) {
                     watched.host.offer(&watched, seat);
                 }
