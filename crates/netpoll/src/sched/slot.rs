@@ -8,6 +8,7 @@
 //!   write and look on both sides.
 //! - **W2** A wake-up may come for nothing. The waiter decides by its own look, never by being
 //!   woken.
+//! - **W3** Who would wait himself need not look at the slot: of one waiter, nobody else does.
 
 use std::task::Waker;
 

@@ -93,6 +93,7 @@ impl Inner {
             match sys::send(self.fd(), pending) {
                 Ok(sent) if sent == n => {
                     buf.discard();
+                    // W3: the write half alone waits for this, and is at work here.
                     self.count_sent(n);
                     self.finish_output();
                 }
@@ -170,7 +171,8 @@ impl Inner {
         match result {
             Ok(n) => {
                 self.advance_output(output, n);
-                self.count_sent(n);
+                let sent = self.count_sent(n);
+                self.drained.notify(usize::try_from(sent).unwrap_or(usize::MAX));
                 if n == len {
                     // Who has flushed more meanwhile has marked the sender's turn.
                     self.finish_output();
@@ -187,16 +189,16 @@ impl Inner {
         }
     }
 
-    /// The kernel has taken `n` bytes more.
+    /// The kernel has taken `n` bytes more. How many those are now.
     #[inline]
-    fn count_sent(&self, n: usize) {
+    fn count_sent(&self, n: usize) -> u64 {
         let sent = self.shared.counters.add_sent(n);
         if !self.turn.is_taken() {
             // Else the end of its turn does it.
             self.stir();
         }
         self.full.clear();
-        self.drained.notify(usize::try_from(sent).unwrap_or(usize::MAX));
+        sent
     }
 
     /// Everything that was flushed is sent: if our half is to end, it ends here.
