@@ -116,14 +116,20 @@ pub(crate) fn queue(inner: &Arc<Inner>) -> bool {
 }
 
 /// The run of messages is over, and nothing is queued any more.
+#[inline]
 pub(crate) fn nothing_queued(inner: &Arc<Inner>) {
     with(|place| {
         if place.queued.take() {
-            if let Some(seat) = place.at.seat() {
-                seat.shared.queued.take_if(|queued| Arc::ptr_eq(queued, inner));
-            }
+            forget(place, inner);
         }
     });
+}
+
+#[inline(never)]
+fn forget(place: &Place<'_>, inner: &Arc<Inner>) {
+    if let Some(seat) = place.at.seat() {
+        seat.shared.queued.take_if(|queued| Arc::ptr_eq(queued, inner));
+    }
 }
 
 /// Whoever takes the role of `seat` sends what the last holder's handler had left queued.

@@ -182,7 +182,9 @@ impl Host for Net {
     fn poll(&self, seat: &Arc<Seat<Self>>, core: &mut Core, block: bool) {
         end_batch(core);
         core.cursor = 0;
-        core.ready.append(&mut core.sated);
+        if !core.sated.is_empty() {
+            core.ready.append(&mut core.sated);
+        }
         let timeout = if block { core.timers.wait() } else { Some(Duration::ZERO) };
         if seat.shared.poller.wait(&mut core.events, timeout).is_err() {
             core.events.clear();

@@ -89,6 +89,9 @@ impl Net {
     }
 
     /// Its socket can be read, or written.
+    // Out of line: its room on the stack is not for every event.
+    #[cold]
+    #[inline(never)]
     pub(super) fn linger_on(&self, core: &mut Core, token: Token) {
         let Some(Entry::Lingering(lingering)) = core.batch.get(token) else { return };
         let Lingering { inner, left } = &**lingering;
