@@ -19,15 +19,16 @@ use super::{Connection, ends, inner::Inner};
 use crate::{
     contain::{contain, contained},
     framing::{Buffered, Frame},
-    sched::Outcome,
+    net_host::Net,
+    sched::{At, Outcome},
     service::{HandlerResult, Service},
     trace::event,
 };
 
 /// What a loop runs of a connection, whatever its service.
 pub(crate) trait Session: Send {
-    /// Runs the next callback, if there is one to run.
-    fn step(&mut self, inner: &Arc<Inner>) -> Outcome;
+    /// Runs callbacks, each counted off `share`, until there is none to run or the share is used up.
+    fn run(&mut self, inner: &Arc<Inner>, at: &At<Net>, share: &mut usize) -> Outcome;
     /// Gives back every block that is consumed.
     fn release(&mut self);
     /// The turn is given back: as [`release`](Self::release), and what is left waits for more. `input` is
@@ -194,6 +195,7 @@ impl<S: Service> Served<S> {
     }
 
     /// Behind a message: there is surely nothing to run.
+    #[inline]
     fn is_idle(&self) -> bool {
         self.conn.as_ref().is_some_and(|conn| {
             let reader = conn.read_half_ref().buffer();
@@ -244,9 +246,9 @@ impl<S: Service> Served<S> {
         inner.leave_service();
         Outcome::Over
     }
-}
 
-impl<S: Service> Session for Served<S> {
+    /// Runs the next callback, if there is one to run.
+    #[inline]
     fn step(&mut self, inner: &Arc<Inner>) -> Outcome {
         match self.phase {
             Phase::Gone => Outcome::Over,
@@ -277,6 +279,22 @@ impl<S: Service> Session for Served<S> {
                 Outcome::Nothing if !inner.shared.life.is_calm() => self.leave_calm(inner),
                 outcome => outcome,
             },
+        }
+    }
+}
+
+impl<S: Service> Session for Served<S> {
+    fn run(&mut self, inner: &Arc<Inner>, at: &At<Net>, share: &mut usize) -> Outcome {
+        loop {
+            let outcome = self.step(inner);
+            if outcome != Outcome::More {
+                return outcome;
+            }
+            *share -= 1;
+            if *share == 0 {
+                return outcome;
+            }
+            at.renew();
         }
     }
 

@@ -91,10 +91,8 @@ impl ReadHalf {
     pub(super) fn finish(&mut self) -> usize {
         let (consumed, to_release) = match self.message_len() {
             Some(len) => {
-                let left = self.left();
-                if left > 0 {
-                    let skipped = self.buf.skip(left);
-                    debug_assert!(skipped.is_ok(), "the whole message was there");
+                if self.left() > 0 {
+                    self.skip_left();
                 }
                 (len, RELEASED_AT)
             }
@@ -135,6 +133,13 @@ impl ReadHalf {
         if self.inner.flow.released(after + held, after) {
             self.inner.rearm();
         }
+    }
+
+    /// The handler has not read all of its message.
+    #[inline(never)]
+    fn skip_left(&self) {
+        let skipped = self.buf.skip(self.left());
+        debug_assert!(skipped.is_ok(), "the whole message was there");
     }
 
     fn unbind(&mut self) {

@@ -86,20 +86,28 @@ impl WriteHalf {
             }
         };
         if inner.unsent() > 0 {
-            let target = inner.flushed(0);
-            inner.check_sending()?;
-            if current::before_wait().is_err() {
-                inner.leave_to_driver();
-                return Ok(n);
-            }
-            let sent = inner.wait_sent(target);
-            if inner.shared.life.is_broken() && inner.is_served() {
-                // Its callbacks end it, also where it was not one of them that waited.
-                inner.call();
-            }
-            sent?;
+            self.wait_for_room()?;
         }
         Ok(n)
+    }
+
+    /// The socket did not take all of it: waits until it has, or leaves that to the driver.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&self) -> Result<()> {
+        let inner = &self.inner;
+        let target = inner.flushed(0);
+        inner.check_sending()?;
+        if current::before_wait().is_err() {
+            inner.leave_to_driver();
+            return Ok(());
+        }
+        let sent = inner.wait_sent(target);
+        if inner.shared.life.is_broken() && inner.is_served() {
+            // Its callbacks end it, also where it was not one of them that waited.
+            inner.call();
+        }
+        sent
     }
 
     /// A handler that promised not to wait must not let without limit gather what it cannot send.

@@ -257,17 +257,7 @@ impl Host for Net {
             // elsewhere, and then another thread puts the next session there.
             let Some(mut session) = work.with_session(Option::take) else { return Outcome::Over };
             let watched = passed_early(at);
-            let outcome = loop {
-                let outcome = session.step(work);
-                if outcome != Outcome::More {
-                    break outcome;
-                }
-                *share -= 1;
-                if *share == 0 {
-                    break outcome;
-                }
-                at.renew();
-            };
+            let outcome = session.run(work, at, share);
             match watched {
                 Some((seat, watched)) => watched.end(&seat.shared.habit),
                 None => at.seat().into_iter().for_each(|seat| seat.shared.habit.came_back()),
