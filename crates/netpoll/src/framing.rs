@@ -167,24 +167,26 @@ impl LengthPrefixed {
         self
     }
 
-    /// What the length field says. A match on its width, since each is then one load.
+    /// What the length field says. Most often there are eight bytes: then it is a part of one load.
     #[inline]
-    fn number(self, field: &[u8]) -> u64 {
-        let number = match *field {
-            [a] => u64::from(a),
-            [a, b] => u64::from(u16::from_le_bytes([a, b])),
-            [a, b, c] => u64::from(u32::from_le_bytes([a, b, c, 0])),
-            [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
-            [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            _ => unreachable!("no other width is made"),
-        };
-        if self.big_endian { number.swap_bytes() >> (64 - 8 * self.width) } else { number }
+    fn number(self, buffered: &Buffered<'_>) -> Result<u64> {
+        let mut word = [0; 8];
+        match buffered.front.first_chunk() {
+            Some(front) => word = *front,
+            None => word[..self.width].copy_from_slice(buffered.peek(self.width)?),
+        }
+        let others = 64 - 8 * self.width;
+        Ok(if self.big_endian {
+            u64::from_be_bytes(word) >> others
+        } else {
+            u64::from_le_bytes(word) << others >> others
+        })
     }
 }
 
 impl Framing for LengthPrefixed {
     fn frame(&self, buffered: &Buffered<'_>) -> Result<Frame> {
-        let body = self.number(buffered.peek(self.width)?);
+        let body = self.number(buffered)?;
         let len = usize::try_from(body).unwrap_or(usize::MAX);
         if len > self.max {
             return Err(Error::FrameTooLarge { len, max: self.max });
@@ -280,6 +282,9 @@ mod tests {
 
     #[test]
     fn every_digit_has_its_place() {
+        let say = |framing: LengthPrefixed, bytes: &[u8]| {
+            framing.number(&Buffered::new(&ByteReader::new(bytes))).unwrap()
+        };
         let digits = [1, 2, 3, 4, 5, 6, 7, 8];
         let cases = [
             (LengthPrefixed::u16_be(), LengthPrefixed::u16_le(), 2),
@@ -288,11 +293,16 @@ mod tests {
             (LengthPrefixed::u64_be(), LengthPrefixed::u64_le(), 8),
         ];
         for (be, le, width) in cases {
-            let field = &digits[..width];
+            let mut field = digits[..width].to_vec();
             let number = field.iter().fold(0, |number, digit| number << 8 | u64::from(*digit));
-            assert_eq!(be.number(field), number);
-            let reversed: Vec<u8> = field.iter().rev().copied().collect();
-            assert_eq!(le.number(&reversed), number);
+            let mut reversed: Vec<u8> = field.iter().rev().copied().collect();
+            // The field alone, and with more behind it.
+            for _ in 0..2 {
+                assert_eq!(say(be, &field), number);
+                assert_eq!(say(le, &reversed), number);
+                field.extend([0xff; 8]);
+                reversed.extend([0xff; 8]);
+            }
         }
     }
 

@@ -26,6 +26,8 @@
 //! - **R6** A success of `is_kept` is a read-modify-write: what the thread did before it is visible to
 //!   whoever takes the role later. (A load could be older than that.)
 
+use std::num::NonZeroU64;
+
 use crate::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
@@ -79,7 +81,14 @@ impl Look {
 /// Proof that this thread holds the role. It is consumed by whatever may lose it.
 #[derive(Debug)]
 pub struct Hold {
-    epoch: u64,
+    /// Of the first take it is 1; so one word says whether a thread has a hold, and which.
+    epoch: NonZeroU64,
+}
+
+impl Hold {
+    fn word(&self, state: State) -> u64 {
+        Look::of(self.epoch.get(), state).0
+    }
 }
 
 /// The word itself. See the module's text for who may do what.
@@ -103,7 +112,7 @@ impl Role {
         // the last holder did to the core is visible.
         let seen = Look(self.word.load(Acquire));
         debug_assert_eq!(seen.state(), State::Vacant, "R4: an offer is taken once");
-        let hold = Hold { epoch: seen.epoch() + 1 };
+        let hold = Hold { epoch: NonZeroU64::MIN.saturating_add(seen.epoch()) };
         self.store(&hold, State::Driving);
         hold
     }
@@ -111,15 +120,15 @@ impl Role {
     /// Driving → handler: from here on the core may change hands.
     #[inline]
     pub fn enter(&self, hold: &mut Hold) {
-        hold.epoch += 1;
+        hold.epoch = hold.epoch.saturating_add(1);
         self.store(hold, State::Handler);
     }
 
     /// Handler → driving, or nothing where the role was taken meanwhile (R3).
     #[inline]
     pub fn leave(&self, hold: Hold) -> Option<Hold> {
-        let from = Look::of(hold.epoch, State::Handler).0;
-        let to = Look::of(hold.epoch, State::Driving).0;
+        let from = hold.word(State::Handler);
+        let to = hold.word(State::Driving);
         // ORDERING: nobody has touched the core since `enter` if this succeeds, so it need not
         // acquire anything; AcqRel keeps the core's accesses that follow behind it.
         self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok().then_some(hold)
@@ -136,13 +145,13 @@ impl Role {
     #[cfg(not(netpoll_mutant = "renew_without_cas"))]
     #[inline]
     pub fn renew(&self, hold: Hold) -> Option<Hold> {
-        let from = Look::of(hold.epoch, State::Handler).0;
+        let from = hold.word(State::Handler);
         // ORDERING: see `suspect`.
         if self.suspected.load(Relaxed) != from {
             return Some(hold);
         }
-        let next = Hold { epoch: hold.epoch + 1 };
-        let to = Look::of(next.epoch, State::Handler).0;
+        let next = Hold { epoch: hold.epoch.saturating_add(1) };
+        let to = next.word(State::Handler);
         // ORDERING: release, as `store` on entering a handler; nothing is acquired.
         self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok().then_some(next)
     }
@@ -158,14 +167,14 @@ impl Role {
     #[cfg(not(netpoll_mutant = "pass_without_cas"))]
     #[must_use]
     pub fn pass(&self, hold: Hold) -> bool {
-        self.vacate(Look::of(hold.epoch, State::Handler))
+        self.vacate(Look::of(hold.epoch.get(), State::Handler))
     }
 
     /// The mistake of storing the word on the way out.
     #[cfg(netpoll_mutant = "pass_without_cas")]
     pub fn pass(&self, hold: Hold) -> bool {
         // ORDERING: as in `store`.
-        self.word.store(Look::of(hold.epoch + 1, State::Vacant).0, Release);
+        self.word.store(Look::of(hold.epoch.get() + 1, State::Vacant).0, Release);
         true
     }
 
@@ -219,7 +228,7 @@ impl Role {
     #[cfg(not(netpoll_mutant = "kept_by_load"))]
     #[inline]
     pub fn is_kept(&self, hold: &Hold) -> bool {
-        let word = Look::of(hold.epoch, State::Handler).0;
+        let word = hold.word(State::Handler);
         // ORDERING: release, for the acquire half of the exchange in `vacate`; nothing is acquired.
         self.word.compare_exchange(word, word, Release, Relaxed).is_ok()
     }
@@ -228,7 +237,7 @@ impl Role {
     #[cfg(netpoll_mutant = "kept_by_load")]
     pub fn is_kept(&self, hold: &Hold) -> bool {
         // ORDERING: none that would help.
-        self.word.load(Acquire) == Look::of(hold.epoch, State::Handler).0
+        self.word.load(Acquire) == hold.word(State::Handler)
     }
 
     /// What the role looks like now.
@@ -242,7 +251,7 @@ impl Role {
     fn store(&self, hold: &Hold, state: State) {
         // ORDERING: release, for `seize` followed by `take`: the next holder sees the core as
         // this one left it when it entered its handler.
-        self.word.store(Look::of(hold.epoch, state).0, Release);
+        self.word.store(hold.word(state), Release);
     }
 }
 
