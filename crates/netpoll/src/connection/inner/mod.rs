@@ -10,6 +10,7 @@
 #![allow(unsafe_code)] // The three cells of the table above.
 
 mod clocks;
+mod fault;
 mod output;
 mod pausing;
 mod rest;
@@ -638,25 +639,5 @@ impl Inner {
     pub(crate) fn give_up(&self, why: BoxError) {
         self.shared.blame(why);
         self.shared.life.ask_to_close();
-    }
-
-    // ---- errors ----------------------------------------------------------------------------
-
-    fn fail(&self, error: &io::Error) {
-        let errno = error.raw_os_error().unwrap_or(-1);
-        // ORDERING: published by the transition that follows. The first error counts.
-        let _ = self.fault.compare_exchange(0, errno, AcqRel, Acquire);
-        self.shared.life.break_down();
-        self.wake_all();
-    }
-
-    /// The socket's error, if it had one.
-    pub(crate) fn fault(&self) -> Option<Error> {
-        // ORDERING: pairs with the exchange in `fail`.
-        match self.fault.load(Acquire) {
-            0 => None,
-            -1 => Some(Error::Io(io::ErrorKind::Other.into())),
-            errno => Some(io::Error::from_raw_os_error(errno).into()),
-        }
     }
 }
