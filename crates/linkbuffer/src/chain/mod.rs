@@ -31,6 +31,7 @@
 //!   second one frees the rest and the shared state. Until then a writer whose reader is gone frees what the
 //!   reader left.
 
+mod place;
 mod walk;
 mod whole;
 
@@ -234,10 +235,6 @@ pub(crate) struct Tail {
 unsafe impl Send for Tail {}
 
 impl Tail {
-    pub(crate) fn shared_at(&self) -> *const () {
-        self.link.0.as_ptr().cast_const().cast()
-    }
-
     /// The writer's own counter (C1).
     #[inline]
     pub(super) fn flushed(&self) -> usize {
@@ -448,10 +445,6 @@ pub(crate) struct Head {
 unsafe impl Send for Head {}
 
 impl Head {
-    pub(crate) fn shared_at(&self) -> *const () {
-        self.link.0.as_ptr().cast_const().cast()
-    }
-
     /// How many bytes lie together from `at` on, as far as is known.
     #[inline]
     fn run_len(&self) -> usize {
@@ -468,7 +461,7 @@ impl Head {
     /// Goes on at `at`, which is the place of the byte at `position`.
     #[inline]
     fn place_at(&self, position: usize, at: *const u8) {
-        self.bias.set(position.wrapping_sub(at as usize));
+        self.bias.set(position.wrapping_sub(at.addr()));
         self.at.set(at);
         self.end.set(at);
     }
@@ -495,7 +488,7 @@ impl Head {
     /// The position of the next byte.
     #[inline]
     pub(crate) fn position(&self) -> usize {
-        self.bias.get().wrapping_add(self.at.get() as usize)
+        self.bias.get().wrapping_add(self.at.get().addr())
     }
 
     /// The reader's own counter (C1).
