@@ -12,7 +12,7 @@ use crate::{Error, Reader, Result, Slice, WriteHalf};
 /// The half of a [`LinkBuffer`](crate::LinkBuffer) that reads. It does not wait: too few bytes are an error
 /// at once.
 ///
-/// It works beside its [`WriteHalf`](crate::WriteHalf), which may be in another thread, without a lock. When
+/// It works beside its [`WriteHalf`], which may be in another thread, without a lock. When
 /// the write half is dropped, what was flushed stays readable and then the stream has ended. Dropping this
 /// half frees what was not read, and makes the writer's next flush an error.
 ///
