@@ -110,6 +110,8 @@ pub(crate) struct Core {
     batch: Batch<Entry>,
     events: Events,
     cursor: usize,
+    /// Turns that are claimed by the events behind the cursor: their sockets were read in a row.
+    row: VecDeque<Arc<Inner>>,
     /// Turns that are claimed and wait to be run here.
     ready: VecDeque<Arc<Inner>>,
     /// Those of them that have used up their share: they are run behind the next poll, so that what
@@ -216,6 +218,7 @@ impl Net {
             batch,
             events: Events::with_capacity(BATCH),
             cursor: 0,
+            row: VecDeque::new(),
             ready: VecDeque::new(),
             sated: VecDeque::new(),
             again: Vec::new(),

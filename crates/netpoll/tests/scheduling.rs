@@ -572,6 +572,30 @@ fn announced_blocking_is_handed_over_and_not_rescued() {
 /// Replies to pipelined requests are left in a queue while more are handled. One of those that
 /// stays, in any way, must not hold them up.
 #[test]
+fn who_was_read_in_a_row_does_not_wait_for_who_came_before() {
+    const MANY: usize = 20;
+    for announced in [true, false] {
+        let inside = Arc::new(AtomicUsize::new(0));
+        let service = framed(move |conn| {
+            inside.fetch_add(1, SeqCst);
+            let all = || eventually("all at once", || inside.load(SeqCst) == MANY);
+            if announced {
+                block_in_place(all)
+            } else {
+                all()
+            }
+            echo(conn)
+        });
+        let (_event_loop, addr) = serve(EventLoop::builder().pollers(1), service);
+        let mut clients: Vec<TcpStream> = (0..MANY).map(|_| connect(addr)).collect();
+        clients.iter_mut().for_each(|one| one.write_all(&frame(b"row")).unwrap());
+        for client in &mut clients {
+            assert_eq!(read_frame(client).unwrap(), b"row");
+        }
+    }
+}
+
+#[test]
 fn no_queued_reply_waits_behind_a_slow_handler() {
     let slow: [fn(&Gate); 3] = [
         |gate| gate.pass(),
