@@ -15,7 +15,7 @@ use crate::{
     Listener,
     config::Options,
     connection::{Connection, Served, Session, handle::Shared, inner::Inner},
-    net_host::{Berth, Failures, Net, ahead::Near},
+    net_host::{Berth, Net, Rest, ahead::Near},
     sched::{Scheduler, Seat},
     service::Service,
 };
@@ -65,14 +65,14 @@ pub(crate) struct Acceptor {
     pub(crate) listener: Listener,
     start: Start,
     options: Arc<Options>,
-    pub(crate) failures: Failures,
+    pub(crate) rest: Rest,
 }
 
 impl Acceptor {
     pub(crate) fn new<S: Service>(listener: Listener, service: S, options: Arc<Options>) -> Self {
         let service = Arc::new(service);
         let start: Start = Arc::new(move |conn| serve(conn, Arc::clone(&service), None));
-        Self { listener, start, options, failures: Failures::default() }
+        Self { listener, start, options, rest: Rest::default() }
     }
 
     /// The same service behind another socket at the same address.
@@ -81,7 +81,7 @@ impl Acceptor {
         // What it accepts inherits them, as in `EventLoop::listen`.
         listener.set_options(&self.options.socket)?;
         let (start, options) = (Arc::clone(&self.start), Arc::clone(&self.options));
-        Ok(Self { listener, start, options, failures: Failures::default() })
+        Ok(Self { listener, start, options, rest: Rest::default() })
     }
 }
 

@@ -29,7 +29,7 @@ use poller::{
 pub use self::tally::Closes;
 use self::{accepting::Accepting, ahead::Near, due::Due, listeners::Door, tally::Tally};
 pub(crate) use self::{
-    listeners::Failures,
+    listeners::Rest,
     pollers::{Berth, Link},
 };
 use crate::{

@@ -148,7 +148,11 @@ fn out_of_descriptors() {
         assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
         // Accepting rests.
         let (before, start) = (cpu_time(), Instant::now());
+        let rests = event_loop.stats().accept_rests;
         thread::sleep(Duration::from_millis(400));
+        let rests = event_loop.stats().accept_rests - rests;
+        let most = start.elapsed().as_millis() / 50 + 2;
+        assert!(u128::from(rests) <= most, "it was tried {rests} times, whoever came");
         let share = (cpu_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();
         assert!(share < 0.05, "{:.1} % of CPU while nothing can be accepted", share * 100.0);
         if ends {

@@ -19,8 +19,12 @@ use super::{
 use crate::{
     accept::Acceptor,
     sched::Seat,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    timers::{after, stamp},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        lock,
+    },
+    timers::{Stamp, after, stamp},
     trace::event,
 };
 
@@ -42,22 +46,45 @@ struct Stand {
     token: Token,
 }
 
-/// How often a listener has failed in a row.
+/// When a listener that has failed is tried again. At that moment its driver looks, and not before,
+/// whoever comes: or every one that comes would have it tried again and again.
 #[derive(Default)]
-pub(crate) struct Failures(AtomicU32);
+pub(crate) struct Rest {
+    /// Whether there is anything behind the lock.
+    failing: AtomicBool,
+    last: Mutex<Option<Failure>>,
+}
 
-impl Failures {
-    // ORDERING: one driver at a time accepts; the number only chooses a pause.
-    fn another(&self) -> Duration {
-        let before = self.0.load(Relaxed);
-        self.0.store(before.saturating_add(1), Relaxed);
-        FIRST_REST.saturating_mul(1 << before.min(8)).min(LAST_REST)
+struct Failure {
+    in_a_row: u32,
+    /// What the listener was to its poller: another one, to which it has moved, knows of no rest.
+    token: Token,
+    until: Stamp,
+}
+
+impl Rest {
+    fn lasts(&self, token: Token) -> bool {
+        // ORDERING: the driver's own note; one of another poller is not about this token.
+        self.failing.load(Relaxed)
+            && lock(&self.last).as_ref().is_some_and(|it| it.token == token && stamp() < it.until)
     }
 
-    fn none(&self) {
-        // ORDERING: as above.
-        if self.0.load(Relaxed) != 0 {
-            self.0.store(0, Relaxed);
+    /// It has failed once more: until when it rests.
+    fn begin(&self, token: Token) -> Stamp {
+        let mut last = lock(&self.last);
+        let before = last.as_ref().map_or(0, |it| it.in_a_row);
+        let until = after(stamp(), FIRST_REST.saturating_mul(1 << before.min(8)).min(LAST_REST));
+        *last = Some(Failure { in_a_row: before.saturating_add(1), token, until });
+        // ORDERING: as in `lasts`.
+        self.failing.store(true, Relaxed);
+        until
+    }
+
+    fn end(&self) {
+        // ORDERING: as in `lasts`.
+        if self.failing.load(Relaxed) {
+            self.failing.store(false, Relaxed);
+            *lock(&self.last) = None;
         }
     }
 }
@@ -165,11 +192,14 @@ impl Net {
         token: Token,
         acceptor: &Acceptor,
     ) {
+        if acceptor.rest.lasts(token) {
+            return;
+        }
         let Some(sched) = self.sched.get().and_then(Weak::upgrade) else { return };
         for _ in 0..self.options.accept_batch {
             match acceptor.listener.accept() {
                 Ok(Some((fd, peer))) => {
-                    acceptor.failures.none();
+                    acceptor.rest.end();
                     if !self.join() {
                         self.accepting.refused.count();
                         event!(DEBUG, %peer, "refused: too many connections, or the loop ends");
@@ -198,7 +228,7 @@ impl Net {
                         // Nothing can be accepted for now, and the edge is used up.
                         self.accepting.rests.count();
                         event!(DEBUG, %error, "nothing can be accepted for now");
-                        core.look_at(after(stamp(), acceptor.failures.another()), token);
+                        core.look_at(acceptor.rest.begin(token), token);
                         return;
                     }
                 }
